@@ -1,0 +1,15 @@
+// Tells RequireJS where nglview's JavaScript lies, so that no page asks a CDN for it.
+(function () {
+  "use strict";
+  var base = document.currentScript.src.replace(/require-config\.js.*$/, "");
+  // On file:// pages nglview's bundle takes the first <script> of the page as the place it was loaded from
+  // and stops where that has no address. This inert one has.
+  var anchor = document.createElement("script");
+  anchor.type = "text/plain";
+  anchor.src = base + "require-config.js";
+  document.head.prepend(anchor);
+  window.require.config({
+    waitSeconds: 0, // the bundle is large: never give up on a slow disk
+    paths: { "nglview-js-widgets": base + "nglview-js-widgets" },
+  });
+})();

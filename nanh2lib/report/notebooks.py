@@ -1,0 +1,335 @@
+"""Run the book's notebooks through papermill: checked parameters, atomic outputs, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
+
+PARAMETER_NAMES = ("PROFILE", "SEED", "RESULTS_DIR")
+"""The only names that the ``parameters`` cell of a notebook may set."""
+
+KERNEL = "python3"
+RUN_METADATA = "nanh2lib"
+"""Key of the executed notebook's metadata that says which run made it."""
+
+_SOURCE_SUFFIXES = frozenset({".py", ".yaml", ".json", ".csv", ".mplstyle"})
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """One executed notebook.
+
+    Attributes
+    ----------
+    name : str
+        File name without suffix, e.g. ``"01_published_tables"``.
+    path : Path
+        The executed notebook.
+    results : Path
+        The JSON file of numbers that it wrote.
+    seconds : float
+        Wall time of the run that made it.
+    reused : bool
+        True where an earlier run with the same source, package and parameters was kept.
+    """
+
+    name: str
+    path: Path
+    results: Path
+    seconds: float
+    reused: bool
+
+
+def package_version() -> str:
+    """Version of the installed nanh2lib, or ``"unknown"`` when it is used without installation."""
+    try:
+        return version("nanh2lib")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def package_fingerprint() -> str:
+    """First 16 hex digits of the SHA-256 over the package's source and data files."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find_notebooks(notebooks_dir: str | Path) -> tuple[Path, ...]:
+    """Notebooks of a folder in reading order.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no notebook.
+    """
+    folder = Path(notebooks_dir)
+    found = tuple(sorted(folder.glob("[0-9]*.ipynb")))
+    if not found:
+        raise InputError(f"{folder}: no notebooks (NN_name.ipynb) here; run it in a checkout of the project")
+    return found
+
+
+def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that the notebook does not declare, and declared ones that nobody sets.
+
+    papermill only warns about the first and is silent about the second.
+
+    Parameters
+    ----------
+    notebook : path
+        Notebook with one cell tagged ``parameters``.
+    parameters : mapping
+        Names and values to inject.
+
+    Raises
+    ------
+    InputError
+        A name is misspelt (the nearest declared one is named) or left out, or there is no
+        ``parameters`` cell.
+    """
+    papermill = _import("papermill")
+    path = Path(notebook)
+    try:
+        declared = set(papermill.inspect_notebook(str(path)))
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"{path}: not a notebook with a kernel that papermill can read ({error})") from error
+    if not declared:
+        raise InputError(f"{path}: no cell tagged 'parameters' that sets {', '.join(PARAMETER_NAMES)}")
+    for name in parameters:
+        if name not in declared:
+            near = difflib.get_close_matches(name, sorted(declared), n=1, cutoff=0.0)[0]
+            raise InputError(
+                f"{path}: it has no parameter {name!r}; did you mean {near!r}? "
+                f"(its parameters cell sets: {', '.join(sorted(declared))})"
+            )
+    left_out = sorted(declared - set(parameters))
+    if left_out:
+        raise InputError(
+            f"{path}: its parameters cell sets {', '.join(left_out)}, which the run does not; "
+            f"keep to {', '.join(parameters)}"
+        )
+
+
+def run_notebooks(
+    notebooks_dir: str | Path,
+    results_dir: str | Path,
+    profile: str,
+    seed: int,
+    *,
+    only: Sequence[str] = (),
+    context: str = "",
+    cell_timeout: int = 3600,
+    fresh: bool = False,
+    progress: bool = True,
+) -> tuple[NotebookRun, ...]:
+    """Execute the notebooks in order and keep their outputs in ``results_dir/notebooks``.
+
+    A notebook is skipped when an earlier run has the same source, the same package sources, the
+    same parameters and ``context``, and when every notebook before it was skipped too: notebooks
+    read what earlier ones wrote. A run that is killed leaves the finished ones in place.
+
+    Parameters
+    ----------
+    notebooks_dir : path
+        Folder of ``NN_name.ipynb``; also the working directory of their kernels.
+    results_dir : path
+        Where notebook ``NN_name`` writes ``NN_name.json``; handed on as ``RESULTS_DIR``.
+    profile : str
+        Name of the profile, handed on as ``PROFILE``.
+    seed : int
+        Handed on as ``SEED``.
+    only : sequence of str
+        Names (without suffix) of the notebooks to run; empty means all.
+    context : str
+        Anything else that the numbers depend on, e.g. a hash of the pipeline's settings.
+    cell_timeout : int
+        Seconds that one cell may take.
+    fresh : bool
+        Run all of them again.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    tuple of NotebookRun
+
+    Raises
+    ------
+    InputError
+        A notebook is missing or its parameters cell does not fit; nothing has been run then.
+    ComputationError
+        A cell failed, took too long, or the notebook wrote no readable ``NN_name.json``. The failed
+        notebook is kept and its path is in the message.
+    """
+    source_dir, target = Path(notebooks_dir).resolve(), Path(results_dir).resolve()
+    notebooks = _select(find_notebooks(source_dir), only)
+    parameters = {"PROFILE": profile, "SEED": int(seed), "RESULTS_DIR": _portable(target, source_dir)}
+    for path in notebooks:
+        check_parameters(path, parameters)
+    (target / "notebooks").mkdir(parents=True, exist_ok=True)
+    runs: list[NotebookRun] = []
+    key = hashlib.sha256(
+        json.dumps([parameters, context, package_fingerprint()], sort_keys=True).encode()
+    ).hexdigest()
+    bar = tqdm(notebooks, desc="notebooks", unit="notebook", disable=not progress)
+    with _reproducible_kernel():
+        for path in bar:
+            bar.set_postfix_str(path.stem)
+            key = hashlib.sha256(key.encode() + path.read_bytes()).hexdigest()
+            kept = None if fresh else _kept_run(path.stem, target, key)
+            if kept is None:
+                fresh = True  # what follows may read the new numbers
+                kept = _execute(path, target, parameters, key, cell_timeout)
+            runs.append(kept)
+    return tuple(runs)
+
+
+def _import(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} is not installed; the notebooks and the book need: pip install 'nanh2lib[book]'"
+        ) from error
+
+
+def _select(notebooks: Sequence[Path], only: Sequence[str]) -> tuple[Path, ...]:
+    names = {path.stem: path for path in notebooks}
+    for name in only:
+        if name not in names:
+            raise InputError(f"no notebook {name!r}; there are: {', '.join(names)}")
+    return tuple(path for path in notebooks if not only or path.stem in only)
+
+
+def _portable(target: Path, cwd: Path) -> str:
+    """Relative path where both lie in one project, so that no notebook carries a machine's folders."""
+    if target.is_relative_to(cwd.parent):
+        return Path(os.path.relpath(target, cwd)).as_posix()
+    return str(target)
+
+
+@contextlib.contextmanager
+def _reproducible_kernel() -> Iterator[None]:
+    """Take the kernel of this environment and leave the user's IPython profile out of the run."""
+    with tempfile.TemporaryDirectory(prefix="nanh2-ipython-") as profile_dir:
+        wanted = {
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "IPYTHONDIR": profile_dir,
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _kept_run(name: str, target: Path, key: str) -> NotebookRun | None:
+    path, results = target / "notebooks" / f"{name}.ipynb", target / f"{name}.json"
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))["metadata"][RUN_METADATA]
+        _read_results(path, results)
+    except (OSError, ValueError, KeyError, TypeError, ComputationError):
+        return None
+    if run.get("key") != key:
+        return None
+    return NotebookRun(name, path, results, float(run["seconds"]), reused=True)
+
+
+def _execute(path: Path, target: Path, parameters: dict[str, Any], key: str, timeout: int) -> NotebookRun:
+    papermill = _import("papermill")
+    exceptions = _import("nbclient.exceptions")
+    name = path.stem
+    partial = target / "notebooks" / f".{name}.partial.ipynb"
+    results = target / f"{name}.json"
+    results.unlink(missing_ok=True)  # an old one must not pass for the new one
+    start = time.perf_counter()
+    try:
+        notebook = papermill.execute_notebook(
+            str(path),
+            str(partial),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            cwd=str(path.parent),
+            execution_timeout=timeout,
+            start_timeout=120,
+            progress_bar=False,
+            log_output=False,
+        )
+        _read_results(path, results)
+    except papermill.PapermillExecutionError as error:
+        raise _failed(path, partial, f"{error.ename}: {error.evalue}") from error
+    except (exceptions.CellTimeoutError, exceptions.DeadKernelError) as error:
+        raise _failed(path, partial, " ".join(str(error).split())[:300]) from error
+    except ComputationError as error:
+        raise _failed(path, partial, str(error)) from error
+    seconds = time.perf_counter() - start
+    notebook.metadata[RUN_METADATA] = {
+        "key": key,
+        "profile": parameters["PROFILE"],
+        "seed": parameters["SEED"],
+        "package_version": package_version(),
+        "seconds": round(seconds, 1),
+    }
+    final = target / "notebooks" / path.name
+    write_notebook(notebook, final)
+    partial.unlink(missing_ok=True)
+    _failed_path(target, name).unlink(missing_ok=True)
+    return NotebookRun(name, final, results, seconds, reused=False)
+
+
+def _failed_path(target: Path, name: str) -> Path:
+    return target / "notebooks" / "failed" / f"{name}.ipynb"
+
+
+def _failed(path: Path, partial: Path, reason: str) -> ComputationError:
+    kept = _failed_path(partial.parent.parent, path.stem)
+    where = "it left nothing behind"
+    if partial.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(partial, kept)
+        where = f"the run is kept at {kept}"
+    return ComputationError(f"notebook {path.name} failed ({reason}); {where}")
+
+
+def _read_results(notebook: Path, results: Path) -> Any:
+    try:
+        return json.loads(results.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ComputationError(f"{notebook.name} wrote no {results.name} into RESULTS_DIR") from error
+    except ValueError as error:
+        raise ComputationError(f"{results}: not JSON ({error})") from error
+
+
+def write_notebook(notebook: Any, path: Path) -> None:
+    """Write a notebook node atomically (temporary file, then rename)."""
+    nbformat = _import("nbformat")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(nbformat.writes(notebook), encoding="utf-8")
+    os.replace(temporary, path)
