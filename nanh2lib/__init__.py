@@ -1,0 +1,1 @@
+"""Energy-guided diffusion over rigid units in a crystal's asymmetric unit."""

@@ -1,0 +1,1 @@
+"""Pure tensor functions on lattices, rotations and periodic space: no chemistry, no settings."""
