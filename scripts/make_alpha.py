@@ -109,7 +109,11 @@ def relax_rigid(name: str) -> dict[str, Any]:
         return float(atoms.get_potential_energy()), gradient
 
     result = minimize(
-        energy_and_gradient, np.array(START) / scale, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-3}
+        energy_and_gradient,
+        np.array(START) / scale,
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 1e-10, "gtol": 1e-3},
     )
     y, z, angle = result.x * scale
     return {
@@ -175,7 +179,13 @@ def main() -> None:
             "coordinates": "not experimental: y, z and the hydrogen atoms were placed and relaxed by us in the fixed "
             "experimental cell with SevenNet-0, all atoms free within Fddd",
             "made_by": "scripts/make_alpha.py",
-            "start": {"na_y": START[0], "n_z": START[1], "plane_angle_degrees": START[2], "n_h": N_H, "h_n_h": H_N_H},
+            "start": {
+                "na_y": START[0],
+                "n_z": START[1],
+                "plane_angle_degrees": START[2],
+                "n_h": N_H,
+                "h_n_h": H_N_H,
+            },
             "relaxations": [*rigid, free],
         },
         "space_group": "Fddd",
