@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import importlib
 import json
 import os
 import tempfile
@@ -106,7 +107,7 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> Non
         A name is misspelt (the nearest declared one is named) or left out, or there is no
         ``parameters`` cell.
     """
-    papermill = _import("papermill")
+    papermill = import_book_package("papermill")
     path = Path(notebook)
     try:
         declared = set(papermill.inspect_notebook(str(path)))
@@ -187,9 +188,7 @@ def run_notebooks(
         check_parameters(path, parameters)
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
     runs: list[NotebookRun] = []
-    key = hashlib.sha256(
-        json.dumps([parameters, context, package_fingerprint()], sort_keys=True).encode()
-    ).hexdigest()
+    key = hashlib.sha256(json.dumps([parameters, context, package_fingerprint()], sort_keys=True).encode()).hexdigest()
     bar = tqdm(notebooks, desc="notebooks", unit="notebook", disable=not progress)
     with _reproducible_kernel():
         for path in bar:
@@ -203,9 +202,14 @@ def run_notebooks(
     return tuple(runs)
 
 
-def _import(name: str) -> Any:
-    import importlib
+def import_book_package(name: str) -> Any:
+    """Import a module of the extra ``book``, or say how to install it.
 
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -263,8 +267,8 @@ def _kept_run(name: str, target: Path, key: str) -> NotebookRun | None:
 
 
 def _execute(path: Path, target: Path, parameters: dict[str, Any], key: str, timeout: int) -> NotebookRun:
-    papermill = _import("papermill")
-    exceptions = _import("nbclient.exceptions")
+    papermill = import_book_package("papermill")
+    exceptions = import_book_package("nbclient.exceptions")
     name = path.stem
     partial = target / "notebooks" / f".{name}.partial.ipynb"
     results = target / f"{name}.json"
@@ -329,7 +333,7 @@ def _read_results(notebook: Path, results: Path) -> Any:
 
 def write_notebook(notebook: Any, path: Path) -> None:
     """Write a notebook node atomically (temporary file, then rename)."""
-    nbformat = _import("nbformat")
+    nbformat = import_book_package("nbformat")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(nbformat.writes(notebook), encoding="utf-8")
     os.replace(temporary, path)

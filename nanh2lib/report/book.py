@@ -1,0 +1,282 @@
+"""Build the book: stage sources, executed notebooks and generated pages, then run Jupyter Book strictly."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
+from nanh2lib.report.book_pages import write_generated_pages
+from nanh2lib.report.notebooks import RUN_METADATA, import_book_package, package_version, write_notebook
+from nanh2lib.settings import read_yaml
+
+BOOK_COMMAND = ("-W", "-n", "--keep-going")
+"""Options of ``jupyter-book build``: warnings are errors, references must resolve, all are shown."""
+
+PUBLISHED_FOLDERS = ("tables", "cif", "figures")
+"""Folders of a results directory that pages may link to, as ``results/...``."""
+
+_NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
+_RUN_TRACES = ("papermill", "execution", "collapsed", "scrolled")
+
+
+def project_root(start: str | Path | None = None) -> Path:
+    """Checkout that holds the book's sources.
+
+    Parameters
+    ----------
+    start : path, optional
+        A folder inside the checkout; the working directory, then the package's own, when left out.
+
+    Raises
+    ------
+    InputError
+        No ``_config.yml`` and ``_toc.yml`` there or above.
+    """
+    starts = [Path(start)] if start is not None else [Path.cwd(), Path(__file__)]
+    for first in starts:
+        here = first.resolve()
+        for folder in (here, *here.parents):
+            if (folder / "_config.yml").is_file() and (folder / "_toc.yml").is_file():
+                return folder
+    raise InputError(f"{starts[0]}: no _config.yml and _toc.yml here or above; run it in a checkout of the project")
+
+
+def build_book(
+    executed_dir: str | Path,
+    out: str | Path,
+    profile: str,
+    seed: int,
+    *,
+    source: str | Path | None = None,
+    timeout: int = 900,
+) -> Path:
+    """Build the pages from executed notebooks; nothing is executed and nothing is fetched.
+
+    Parameters
+    ----------
+    executed_dir : path
+        Folder of executed notebooks, as `run_notebooks` leaves it (``results/<profile>/notebooks``).
+        Tables and CIF files are taken from the folder above it.
+    out : path
+        Folder of the pages; replaced as a whole once the build has passed.
+    profile, seed : str, int
+        What the footer of each page says; the notebooks must come from this run.
+    source : path, optional
+        Checkout with ``_config.yml``, ``_toc.yml`` and ``book/``.
+    timeout : int
+        Seconds that the build may take.
+
+    Returns
+    -------
+    Path
+        ``out/index.html``.
+
+    Raises
+    ------
+    InputError
+        There are no executed notebooks, or they come from another profile or seed.
+    ComputationError
+        Sphinx gave a warning or an error; the lines are in the message, ``out`` is as before.
+    """
+    root = project_root(source)
+    out = Path(out).resolve()
+    stage = stage_book(executed_dir, out.parent / "book_src", profile, seed, source=root)
+    built = _jupyter_book(stage, "html", timeout)
+    if not (built / "index.html").is_file():
+        raise ComputationError(f"{built}: the build left no index.html; look at {stage}")
+    _replace_folder(built, out)
+    return out / "index.html"
+
+
+def stage_book(
+    executed_dir: str | Path, stage: str | Path, profile: str, seed: int, *, source: str | Path | None = None
+) -> Path:
+    """Lay out in ``stage`` all that Jupyter Book reads; the folder is made anew.
+
+    Raises
+    ------
+    InputError
+        There are no executed notebooks, or they come from another profile or seed.
+    """
+    root, stage, executed = project_root(source), Path(stage).resolve(), Path(executed_dir).resolve()
+    notebooks = sorted(executed.glob("[0-9]*.ipynb"))
+    if not notebooks:
+        raise InputError(f"{executed}: no executed notebooks; run `make reproduce PROFILE={profile}` first")
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("_generated", ".*"))
+    for name in ("_toc.yml", "CHANGELOG.md"):
+        shutil.copy(root / name, stage / name)
+    config = stage_config(read_yaml(root / "_config.yml"), profile, seed)
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    (stage / "notebooks").mkdir()
+    for path in notebooks:
+        write_notebook(clean_notebook(path, profile, seed), stage / "notebooks" / path.name)
+    for name in PUBLISHED_FOLDERS:
+        if (executed.parent / name).is_dir():
+            shutil.copytree(executed.parent / name, stage / "results" / name)
+    shutil.copy(nglview_script(), stage / "book" / "_static" / "vendor" / "nglview-js-widgets.js")
+    write_generated_pages(stage, profile)
+    return stage
+
+
+def stage_config(config: Mapping[str, Any], profile: str, seed: int) -> dict[str, Any]:
+    """The book's configuration with execution off and the run named in the footer of each page."""
+    staged = json.loads(json.dumps(config))  # a deep copy of plain YAML values
+    staged.setdefault("execute", {})["execute_notebooks"] = "off"
+    said = f"Run: profile {profile}, seed {seed}, nanh2lib {package_version()}"
+    staged.setdefault("html", {})["extra_footer"] = f'<p class="run-footer">{html.escape(said)}</p>'
+    return dict(staged)
+
+
+def clean_notebook(path: str | Path, profile: str, seed: int) -> Any:
+    """Executed notebook without the traces of the machine that ran it.
+
+    The cell that papermill injected gets the tag ``remove-cell``, and metadata of the run goes
+    (it holds folders and times).
+
+    Raises
+    ------
+    InputError
+        The notebook was not made by `run_notebooks`, or by another profile or seed.
+    """
+    nbformat = import_book_package("nbformat")
+    notebook = nbformat.read(str(path), as_version=4)
+    run = notebook.metadata.get(RUN_METADATA)
+    if run is None:
+        raise InputError(f"{path}: not an executed notebook of a run; make it with `nanh2 reproduce`")
+    if (run["profile"], run["seed"]) != (profile, seed):
+        raise InputError(
+            f"{path}: made with profile {run['profile']}, seed {run['seed']}, not {profile}, {seed}; run it again"
+        )
+    notebook.metadata = nbformat.from_dict(_without(notebook.metadata, (*_RUN_TRACES, RUN_METADATA)))
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict(_without(cell.metadata, _RUN_TRACES))
+        tags = list(cell.metadata.get("tags", []))
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+    return notebook
+
+
+def nglview_script() -> Path:
+    """The JavaScript of live views, from nglview's own wheel: it always fits the Python side.
+
+    Raises
+    ------
+    MissingDependencyError
+        nglview is not installed.
+    """
+    try:
+        installed = files("nglview") or []
+    except PackageNotFoundError as error:
+        raise MissingDependencyError("nglview is not installed; pip install 'nanh2lib[book]'") from error
+    for entry in installed:
+        if entry.as_posix().endswith(_NGLVIEW_SCRIPT):
+            return Path(str(entry.locate())).resolve()
+    raise MissingDependencyError(f"nglview is installed without {_NGLVIEW_SCRIPT}; reinstall its wheel")
+
+
+def print_pdf(
+    executed_dir: str | Path,
+    out: str | Path,
+    profile: str,
+    seed: int,
+    *,
+    source: str | Path | None = None,
+    timeout: int = 900,
+) -> Path:
+    """Print the whole book into one PDF: one long page, then the system's Chromium.
+
+    Parameters
+    ----------
+    executed_dir, profile, seed, source, timeout
+        As for `build_book`.
+    out : path
+        The PDF file.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    MissingDependencyError
+        No Chromium is on the path.
+    ComputationError
+        The build or the printing failed.
+    """
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise MissingDependencyError("no chromium on the path; install it (Debian: apt-get install chromium)")
+    out = Path(out).resolve()
+    stage = stage_book(executed_dir, out.parent / "pdf_src", profile, seed, source=source)
+    page = _jupyter_book(stage, "singlehtml", timeout) / "book" / "index.html"
+    temporary = out.with_name(f".{out.name}.tmp.pdf")
+    with import_book_package("playwright.sync_api").sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = chromium.new_page()
+        tab.goto(page.as_uri(), wait_until="load", timeout=timeout * 1000)
+        tab.wait_for_function("window.MathJax?.startup?.promise !== undefined", timeout=60_000)
+        tab.evaluate("MathJax.startup.promise")
+        tab.pdf(path=str(temporary), format="A4", print_background=True, tagged=True, outline=True)
+        chromium.close()
+    os.replace(temporary, out)
+    return out
+
+
+def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def _jupyter_book(stage: Path, builder: str, timeout: int) -> Path:
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(stage), *BOOK_COMMAND, "--builder", builder]
+    try:
+        run = subprocess.run(
+            command,
+            cwd=stage,
+            env={**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ComputationError(f"building the book took more than {timeout} s; look at {stage}") from error
+    log = stage.parent / f"{stage.name}.log"
+    log.write_text(run.stdout + run.stderr, encoding="utf-8")
+    if run.returncode != 0:
+        raise ComputationError(
+            f"the book does not build without a warning (all of it in {log}):\n{complaints(run.stdout + run.stderr)}"
+        )
+    return stage / "_build" / builder
+
+
+def complaints(log: str, limit: int = 30) -> str:
+    """Warnings and errors of a build log, or its last lines where it has none."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in log.splitlines()]
+    found = list(dict.fromkeys(line for line in lines if re.search(r"WARNING|ERROR|CRITICAL|Error:", line)))
+    return "\n".join(found[:limit] or lines[-limit:])
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; at no time does a half-written folder bear its name."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
