@@ -1,0 +1,1 @@
+"""Energies, forces and stresses of crystals: named ASE calculators and labels."""
