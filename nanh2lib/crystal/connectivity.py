@@ -1,0 +1,155 @@
+"""Rigid units found in a crystal by connectivity, whole across cell boundaries."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+from pymatgen.core import Composition, Element, Structure
+
+from nanh2lib.crystal.rigid_unit import NA, NANH2, NH2, Compound, RigidUnit
+from nanh2lib.crystal.unit_fit import fit_unit
+from nanh2lib.errors import InputError
+
+BOND_SLACK = 0.3
+"""Two non-metal atoms are bonded when closer than the sum of covalent radii plus this, A."""
+RIGIDITY_TOLERANCE = 0.15
+"""Fragments whose fitted atoms deviate more than this (root mean square, A) are another kind of unit."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Bonded atoms, whole: site indices and the fractional coordinates of one image of each."""
+
+    indices: tuple[int, ...]
+    species: tuple[str, ...]
+    frac_coords: NDArray[np.float64]
+
+    @property
+    def formula(self) -> str:
+        return Composition("".join(self.species)).reduced_formula if len(self.species) > 1 else self.species[0]
+
+
+def find_fragments(structure: Structure) -> list[Fragment]:
+    """Bonded fragments of a crystal; atoms of metals stand alone.
+
+    Parameters
+    ----------
+    structure : Structure
+
+    Returns
+    -------
+    list of Fragment
+        Ordered by their lowest site index.
+
+    Raises
+    ------
+    InputError
+        A fragment is bonded to its own periodic image (a chain, layer or framework).
+    """
+    species = [_symbol(site.species, i) for i, site in enumerate(structure)]
+    radii = [0.0 if Element(s).is_metal else float(CovalentRadius.radius[s]) for s in species]
+    neighbours: list[list[tuple[int, NDArray[np.int64]]]] = [[] for _ in species]
+    if any(radii):
+        centers, points, images, distances = structure.get_neighbor_list(2 * max(radii) + BOND_SLACK)
+        for i, j, image, distance in zip(centers, points, images, distances, strict=True):
+            if radii[i] and radii[j] and distance < radii[i] + radii[j] + BOND_SLACK:
+                neighbours[i].append((int(j), np.asarray(image, dtype=np.int64)))
+    frac = structure.frac_coords
+    fragments, seen = [], set()
+    for start in range(len(species)):
+        if start in seen:
+            continue
+        shifts = {start: np.zeros(3, dtype=np.int64)}
+        queue = deque([start])
+        while queue:
+            i = queue.popleft()
+            for j, image in neighbours[i]:
+                shift = shifts[i] + image
+                if j not in shifts:
+                    shifts[j] = shift
+                    queue.append(j)
+                elif not np.array_equal(shifts[j], shift):
+                    raise InputError(
+                        f"atom {j} ({species[j]}) is bonded to its own periodic image: the crystal holds an endless "
+                        "chain, layer or framework, which is not a rigid unit; check the structure for short contacts"
+                    )
+        seen |= set(shifts)
+        order = sorted(shifts)
+        coords = np.array([frac[i] + shifts[i] for i in order])
+        fragments.append(Fragment(tuple(order), tuple(species[i] for i in order), coords))
+    return fragments
+
+
+def _symbol(species: Composition, index: int) -> str:
+    if not species.is_element or abs(species.num_atoms - 1) > 1e-6:
+        raise InputError(f"site {index} ({species}): mixed or partial occupancy; give an ordered structure")
+    symbol = species.elements[0].symbol
+    return "H" if symbol in ("D", "T") else str(symbol)
+
+
+def infer_units(fragments: Sequence[Fragment], lattice: NDArray[np.float64]) -> tuple[RigidUnit, ...]:
+    """Kinds of rigid units among fragments.
+
+    Known units (Na, NH2) are used where they fit; any other kind takes the geometry of its first
+    fragment. Single metal atoms come first, then other single atoms, then molecules by formula.
+
+    Parameters
+    ----------
+    fragments : sequence of Fragment
+    lattice : ndarray, shape (3, 3)
+        Rows, A.
+    """
+    kinds: list[RigidUnit] = []
+    for fragment in fragments:
+        cart = fragment.frac_coords @ lattice
+        same = [kind for kind in kinds if sorted(kind.species) == sorted(fragment.species)]
+        if any(fit_unit(kind, fragment.species, cart).rms < RIGIDITY_TOLERANCE for kind in same):
+            continue
+        known = [u for u in (NA, NH2) if sorted(u.species) == sorted(fragment.species)]
+        fitting = [u for u in known if fit_unit(u, fragment.species, cart).rms < RIGIDITY_TOLERANCE]
+        name = fragment.formula + "'" * len(same)
+        kinds.append(fitting[0] if fitting else RigidUnit.from_atoms(name, fragment.species, cart))
+    return tuple(sorted(kinds, key=_kind_order))
+
+
+def _kind_order(unit: RigidUnit) -> tuple[int, float, str]:
+    element = Element(unit.species[0])
+    return (unit.n_atoms, 0.0 if element.is_metal else 1.0, unit.name)
+
+
+def assign_units(fragments: Sequence[Fragment], compound: Compound) -> list[int]:
+    """Index of the compound's unit that each fragment is.
+
+    Raises
+    ------
+    InputError
+        A fragment is none of the compound's units (a broken or foreign unit), or the numbers
+        are not those of a whole number of formula units.
+    """
+    kinds = {tuple(sorted(unit.species)): i for i, unit in enumerate(compound.units)}
+    found = Counter(fragment.formula for fragment in fragments)
+    listing = ", ".join(f"{count} {formula}" for formula, count in sorted(found.items()))
+    expected = ", ".join(f"{unit.name} ({'-'.join(unit.species)})" for unit in compound.units)
+    assigned = []
+    for fragment in fragments:
+        kind = kinds.get(tuple(sorted(fragment.species)))
+        if kind is None:
+            raise InputError(
+                f"atoms {list(fragment.indices)} form {fragment.formula!r}, which is not a unit of {compound.name}: "
+                f"found {listing}; expected {expected}. Units may be broken, or another compound was declared"
+            )
+        assigned.append(kind)
+    ratios = {assigned.count(i) / count for i, count in enumerate(compound.counts)}
+    if len(ratios) != 1:
+        raise InputError(f"found {listing}: not a whole number of {compound.name} ({expected})")
+    return assigned
+
+
+def split_subunits(compound: Compound) -> bool:
+    """True for the lossy scheme ``paper``, whose unit is not a bonded fragment."""
+    return NANH2 in compound.units

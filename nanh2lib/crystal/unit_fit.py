@@ -1,0 +1,178 @@
+"""Fit of a rigid unit to atoms: orientation, handedness, order of the atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from nanh2lib.crystal.rigid_unit import RigidUnit, unit_symmetry
+from nanh2lib.errors import InputError
+from nanh2lib.geometry.rotations import canonical_quaternion, matrix_to_quaternion
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UnitFit:
+    """Where a unit lies.
+
+    Attributes
+    ----------
+    origin : ndarray, shape (3,)
+        Reference point, A.
+    rotation : ndarray, shape (3, 3)
+        Acts on body-frame columns.
+    order : tuple of int
+        For each body atom, which of the given atoms it is.
+    rms : float
+        Root mean square deviation of the atoms, A.
+    handedness : int
+        -1 when the mirror image fits better.
+    """
+
+    origin: FloatArray
+    rotation: FloatArray
+    order: tuple[int, ...]
+    rms: float
+    handedness: int = 1
+
+
+def kabsch(body: FloatArray, target: FloatArray) -> FloatArray:
+    """Rotation R that minimises sum |R b - t|^2 about the common origin (Kabsch 1976)."""
+    u, _, vh = np.linalg.svd(target.T @ body)
+    sign = np.sign(np.linalg.det(u @ vh))
+    return np.asarray(u @ np.diag([1.0, 1.0, sign]) @ vh)
+
+
+def fit_unit(unit: RigidUnit, species: Sequence[str], cart_coords: FloatArray) -> UnitFit:
+    """Best fit of a unit to atoms, about its reference point.
+
+    Parameters
+    ----------
+    unit : RigidUnit
+    species : sequence of str, length n
+    cart_coords : ndarray, shape (n, 3)
+        Atoms in any order, A.
+
+    Returns
+    -------
+    UnitFit
+        The origin is exactly the reference atom (N of NH2) where the unit has one; only the
+        rotation is fitted. Of the equivalent rotations R g (g in the unit's point group) the
+        canonical one is returned, see `canonical_rotation`.
+
+    Raises
+    ------
+    InputError
+        The species differ.
+    """
+    if sorted(species) != sorted(unit.species):
+        raise InputError(f"unit {unit.name} has atoms {sorted(unit.species)}, got {sorted(species)}")
+    if unit.is_monatomic:
+        return UnitFit(cart_coords[0].copy(), np.eye(3), (0,), 0.0)
+    body = unit.body
+    centred_reference = np.abs(body[0]).max() > 1e-6
+    if centred_reference:
+        origins = [cart_coords.mean(0)]
+    else:
+        origins = [cart_coords[i] for i, s in enumerate(species) if s == unit.species[0]]
+    best: UnitFit | None = None
+    for handedness in (1, -1) if unit.is_chiral else (1,):
+        for origin in origins:
+            fit = _fit_about(unit, body * handedness, species, cart_coords - origin)
+            if fit is not None and (best is None or fit[2] < best.rms - 1e-9):
+                best = UnitFit(origin.copy(), fit[0], fit[1], fit[2], handedness)
+    if best is None:
+        raise InputError(f"unit {unit.name} cannot be laid over the atoms {list(species)}")
+    rotation = canonical_rotation(unit, best.rotation)
+    order, rms = _assign(body * best.handedness @ rotation.T, unit.species, species, cart_coords - best.origin)
+    return UnitFit(best.origin, rotation, order, rms, best.handedness)
+
+
+def _assign(
+    moved: FloatArray, body_species: Sequence[str], species: Sequence[str], target: FloatArray
+) -> tuple[tuple[int, ...], float]:
+    cost = ((moved[:, None] - target[None]) ** 2).sum(-1)
+    wrong = np.asarray(body_species)[:, None] != np.asarray(species)[None]
+    _, columns = linear_sum_assignment(np.where(wrong, 1e6, cost))
+    return tuple(int(c) for c in columns), float(np.sqrt(cost[np.arange(len(columns)), columns].mean()))
+
+
+def _fit_about(
+    unit: RigidUnit, body: FloatArray, species: Sequence[str], target: FloatArray
+) -> tuple[FloatArray, tuple[int, ...], float] | None:
+    """Try every pair of atoms on the body's widest pair, then refine."""
+    n = len(body)
+    areas = np.linalg.norm(np.cross(body[:, None], body[None]), axis=-1)
+    first, second = np.unravel_index(int(areas.argmax()), areas.shape)
+    if unit.is_linear:
+        first = second = int(np.linalg.norm(body, axis=1).argmax())
+    best: tuple[FloatArray, tuple[int, ...], float] | None = None
+    for k in range(n):
+        for m in range(n):
+            if species[k] != unit.species[first] or species[m] != unit.species[second]:
+                continue
+            if (k == m) != (first == second):
+                continue
+            frames = [_frame(body[first], body[second]), _frame(target[k], target[m])]
+            if frames[0] is None or frames[1] is None:
+                continue
+            rotation = frames[1] @ frames[0].T
+            order, _ = _assign(body @ rotation.T, unit.species, species, target)
+            rotation = kabsch(body, target[list(order)])
+            order, rms = _assign(body @ rotation.T, unit.species, species, target)
+            if best is None or rms < best[2] - 1e-9:
+                best = (rotation, order, rms)
+    return best
+
+
+def _frame(first: FloatArray, second: FloatArray) -> FloatArray | None:
+    """Right-handed orthonormal frame (columns) with its first axis along ``first``."""
+    length = np.linalg.norm(first)
+    if length < 1e-6:
+        return None
+    x = first / length
+    normal = np.cross(x, second)
+    if np.linalg.norm(normal) < 1e-6:
+        normal = np.cross(x, np.eye(3)[int(np.abs(x).argmin())])
+    z = normal / np.linalg.norm(normal)
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def canonical_rotation(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
+    """Of the equivalent orientations R g the one with the smallest rotation angle.
+
+    Ties (angles equal within 1e-6) are broken by the largest quaternion entries, in order. A
+    linear unit gets the smallest turn of +x onto its axis; the axis of a centrosymmetric one
+    (CO2) is taken with its first non-zero Cartesian component positive.
+    """
+    if unit.is_monatomic:
+        return np.eye(3)
+    if unit.is_linear:
+        from nanh2lib.geometry.rotations import rotation_onto
+
+        axis = rotation[:, 0]
+        if unit_symmetry(unit)[0] == "D_inf_h":
+            leading = axis[np.abs(axis) > 1e-6][0]
+            axis = axis * np.sign(leading)
+        return np.asarray(rotation_onto(torch.as_tensor(axis)[None])[0].numpy())
+    candidates = equivalent_rotations(unit, rotation)
+    quaternions = canonical_quaternion(matrix_to_quaternion(torch.as_tensor(candidates))).numpy()
+    keep = list(range(len(candidates)))
+    for column in quaternions.T:
+        top = max(column[k] for k in keep)
+        keep = [k for k in keep if column[k] > top - 1e-6]
+    return np.asarray(candidates[keep[0]])
+
+
+def equivalent_rotations(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
+    """All orientations R g (G, 3, 3) that put the same species on the same places."""
+    if unit.is_monatomic or unit.is_linear:
+        return rotation[None]
+    group = unit_symmetry(unit)[1]
+    return np.asarray(rotation @ group[np.linalg.det(group) > 0])
