@@ -94,7 +94,7 @@ def cell_heights(lattice: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (..., 3)
-        Height along each axis, A: 1 / |a*|, 1 / |b*|, 1 / |c*|.
+        Height along each axis, A: one over the length of its reciprocal vector.
     """
     reciprocal = torch.linalg.inv(lattice)  # columns are a*, b*, c* without 2 pi
     return 1.0 / torch.linalg.vector_norm(reciprocal, dim=-2)

@@ -115,7 +115,7 @@ def image_shifts(lattice: Tensor, cutoff: float) -> Tensor:
     -------
     Tensor, shape (S, 3)
         Shifts n such that a fractional difference in [-1/2, 1/2] plus n can be shorter than
-        ``cutoff`` in some cell of the batch: (|n_i| - 1/2) h_i <= cutoff. Zero shift first.
+        ``cutoff`` in some cell of the batch: (abs(n_i) - 1/2) h_i <= cutoff. Zero shift first.
     """
     heights = cell_heights(lattice).amin(0)
     reach = torch.floor(cutoff / heights + 0.5 - 1e-9).to(torch.int64).tolist()

@@ -136,7 +136,8 @@ def stage_config(config: Mapping[str, Any], profile: str, seed: int) -> dict[str
     staged = json.loads(json.dumps(config))  # a deep copy of plain YAML values
     staged.setdefault("execute", {})["execute_notebooks"] = "off"
     said = f"Run: profile {profile}, seed {seed}, nanh2lib {package_version()}"
-    staged.setdefault("html", {})["extra_footer"] = f'<p class="run-footer">{html.escape(said)}</p>'
+    footer = f'<p class="run-footer">{html.escape(said)}</p>'
+    staged["sphinx"]["config"]["html_theme_options"]["extra_footer"] = footer
     return dict(staged)
 
 

@@ -83,7 +83,7 @@ def _graph_page(folder: Path) -> str:
         f"Module graph: {len(graph)} parts of the package in {max(heights.values()) + 1} levels; arrows point down only"
     )
     lines = [
-        "```{figure} module-graph.svg",
+        "```{figure} _generated/module-graph.svg",
         ":name: fig-module-graph",
         f":alt: {alt}",
         "",

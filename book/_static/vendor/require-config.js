@@ -1,4 +1,4 @@
-// Tells RequireJS where nglview's JavaScript lies, so that no page asks a CDN for it.
+// Tells RequireJS where the scripts and fonts of live views lie, so that no page asks a CDN for them.
 (function () {
   "use strict";
   var base = document.currentScript.src.replace(/require-config\.js.*$/, "");
@@ -10,6 +10,11 @@
   document.head.prepend(anchor);
   window.require.config({
     waitSeconds: 0, // the bundle is large: never give up on a slow disk
-    paths: { "nglview-js-widgets": base + "nglview-js-widgets" },
+    paths: {
+      "nglview-js-widgets": base + "nglview-js-widgets",
+      // These modules are inside embed-amd.js; they look for their icon font beside their own address.
+      "@jupyter-widgets": base + "widgets",
+      "@jupyter-widgets/html-manager/dist": base + "widgets",
+    },
   });
 })();

@@ -1,0 +1,50 @@
+"""Sphinx extension of this book.
+
+Pages load no script twice and none that would reach for the network: the theme brings sphinx-thebe, which this book
+does not use, and which writes its settings into every page twice (an error in the browser) with the address of a CDN.
+
+The package is imported in the ordinary way before autodoc does it with ``TYPE_CHECKING`` set, under which pydantic
+leaves models unfinished.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+
+def _import_package(app: Sphinx) -> None:
+    package = importlib.import_module("nanh2lib")
+    for module in pkgutil.walk_packages(package.__path__, "nanh2lib."):
+        importlib.import_module(module.name)
+
+
+def _clean_scripts(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    kept, seen = [], set()
+    for script in context.get("script_files", []):
+        body = getattr(script, "attributes", {}).get("body") or ""
+        name = str(getattr(script, "filename", script) or "")
+        if "THEBE_JS_URL" in body or "sphinx-thebe" in name or (name, body) in seen:
+            continue
+        seen.add((name, body))
+        kept.append(script)
+    context["script_files"] = kept
+
+
+def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for node in list(doctree.findall(nodes.raw)):
+        if "x-thebe-config" in node.astext() or "kernelName =" in node.astext():
+            node.parent.remove(node)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", _import_package)
+    app.connect("html-page-context", _clean_scripts, priority=900)
+    app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
