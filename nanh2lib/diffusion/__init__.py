@@ -1,0 +1,1 @@
+"""Generative models of asymmetric units: the supplement's networks and the geometric extension."""
