@@ -78,11 +78,13 @@ reproduce: setup
 	@echo "tables: $(CURDIR)/$(RESULTS)/tables"
 
 book: setup
+	$(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 book --profile $(PROFILE) --seed $(SEED)
 	@echo "book:   $(CURDIR)/_build/html/index.html"
 
 pdf: setup
-	$(BIN)/nanh2 book --profile $(PROFILE) --seed $(SEED) --pdf
+	$(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
+	$(BIN)/nanh2 pdf --profile $(PROFILE) --seed $(SEED)
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
 
 bench: setup

@@ -26,7 +26,7 @@ def test_checksums(folder):
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
 def test_no_file_is_unlisted(folder):
-    licences = {path for path in folder.rglob("*.txt")}
+    licences = set(folder.rglob("*.txt"))
     present = {path for path in folder.rglob("*") if path.is_file()} - licences - {folder / "README.md"}
     assert {path.relative_to(folder).as_posix() for path in present} == set(listed(folder))
 
