@@ -14,7 +14,6 @@ from pydantic import Field
 from nanh2lib.errors import ComputationError, MissingDependencyError
 from nanh2lib.settings import StageSettings
 
-
 SMALL_STEP = 0.2
 """Largest move (A) of an atom or a cell vector's component after which GPAW starts from the old density."""
 
@@ -95,6 +94,7 @@ class GpawCalculator(Calculator):
 
     def __init__(self, settings: GpawSettings) -> None:
         super().__init__()
+        self.results: dict[str, Any] = {}
         self.settings = settings
         self._inner: Any = None
         self._inner_mesh: tuple[int, int, int] | None = None

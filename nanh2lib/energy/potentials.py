@@ -281,7 +281,7 @@ def _external_calculator(name: str, options: Mapping[str, Any]) -> Calculator:
 def _module_version(module_name: str) -> str:
     """Version of the package that a module belongs to; a hash of the file for a loose script."""
     top = module_name.partition(".")[0]
-    for distribution in packages_distributions().get(top, []):
+    for distribution in _distributions().get(top, []):
         return _distribution_version(distribution)
     try:
         spec = find_spec(module_name)
@@ -290,6 +290,11 @@ def _module_version(module_name: str) -> str:
     if spec is None or spec.origin is None:
         raise MissingDependencyError(f"potential module {module_name!r} is not installed")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads the metadata of everything installed: a second or two
 
 
 @lru_cache(maxsize=64)
