@@ -1,0 +1,1 @@
+"""Tables, figures, views of crystals, and the machinery of the book."""

@@ -208,13 +208,9 @@ def _erratum_rows(item: PublishedStructure, structure: Structure) -> list[tuple[
     rows = []
     for erratum in item.errata:
         if erratum.kind == "correction":
-            rows.append(
-                (f"erratum: {erratum.field}", erratum.printed, erratum.holds, erratum.evidence, MISPRINT)
-            )
+            rows.append((f"erratum: {erratum.field}", erratum.printed, erratum.holds, erratum.evidence, MISPRINT))
         else:
             loose = space_group_of(structure, LOOSE_SYMPREC)
             found = "none" if loose is None else f"{loose[0]} (No. {loose[1]})"
-            rows.append(
-                ("remark: space group", erratum.printed, found, f"at symprec {LOOSE_SYMPREC:g} A", REMARK)
-            )
+            rows.append(("remark: space group", erratum.printed, found, f"at symprec {LOOSE_SYMPREC:g} A", REMARK))
     return rows

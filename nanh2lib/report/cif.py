@@ -93,9 +93,7 @@ def published_cifs(*, as_printed: bool = False, references: bool = True) -> dict
             state = "not applied" if as_printed and erratum.kind == "correction" else erratum.kind
             remarks.append(f"{state}: {erratum.field} printed {erratum.printed}, holds {erratum.holds}")
         table = item.printed if as_printed else item.corrected
-        texts[item.key] = table_cif(
-            table, item.hall_number, item.z, name=item.key, comment="\n".join(remarks)
-        )
+        texts[item.key] = table_cif(table, item.hall_number, item.z, name=item.key, comment="\n".join(remarks))
     if references:
         for name in REFERENCES:
             record = reference_record(name)
@@ -141,7 +139,5 @@ def write_cifs(directory: str | Path, *, as_printed: bool = False, references: b
             os.replace(temporary, path)
             paths.append(path)
     except OSError as error:
-        raise InputError(
-            f"{directory}: cannot write CIF files there ({error}); choose another directory"
-        ) from error
+        raise InputError(f"{directory}: cannot write CIF files there ({error}); choose another directory") from error
     return paths

@@ -9,6 +9,7 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Structure
+from spglib.error import SpglibError
 
 from nanh2lib.errors import InputError
 
@@ -70,6 +71,22 @@ class _Neighbors:
     distances: NDArray[np.float64]  # (P,), A
 
 
+def symmetry_dataset(structure: Structure, symprec: float) -> spglib.SpglibDataset | None:
+    """Ask spglib for the symmetry of a crystal, None where it finds none (returned or raised).
+
+    Parameters
+    ----------
+    structure : Structure
+    symprec : float
+        Distance tolerance, A.
+    """
+    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
+    try:
+        return spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except SpglibError:  # versions with the new error handling raise instead of returning None
+        return None
+
+
 def space_group_of(structure: Structure, symprec: float = 1e-2) -> tuple[str, int] | None:
     """Symbol with underscores and number of the space group that spglib finds, or None where it finds none.
 
@@ -79,8 +96,7 @@ def space_group_of(structure: Structure, symprec: float = 1e-2) -> tuple[str, in
     symprec : float
         Distance tolerance, A.
     """
-    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    dataset = symmetry_dataset(structure, symprec)
     return None if dataset is None else (str(dataset.international), int(dataset.number))
 
 
@@ -109,9 +125,7 @@ def measure(structure: Structure) -> Measurements:
     symbols = np.array([site.specie.symbol for site in structure])
     missing = [element for element in ("Na", "N", "H") if element not in symbols]
     if missing:
-        raise InputError(
-            f"structure {structure.formula}: no {', '.join(missing)} in it; give a crystal of NaNH2"
-        )
+        raise InputError(f"structure {structure.formula}: no {', '.join(missing)} in it; give a crystal of NaNH2")
     neighbors = _all_neighbors(structure, symbols)
     claims, bonded = _assign_hydrogens(symbols, neighbors)
     inner = neighbors.distances[bonded]
@@ -132,15 +146,11 @@ def measure(structure: Structure) -> Measurements:
 
 
 def _formula(structure: Structure) -> str:
-    counts = {
-        element.symbol: int(amount) for element, amount in structure.composition.element_composition.items()
-    }
+    counts = {element.symbol: int(amount) for element, amount in structure.composition.element_composition.items()}
     divisor = int(np.gcd.reduce(list(counts.values())))
     order = {"Na": 0, "N": 1, "H": 2}
     parts = sorted(counts, key=lambda symbol: (order.get(symbol, -1), symbol))
-    return "".join(
-        f"{symbol}{counts[symbol] // divisor if counts[symbol] > divisor else ''}" for symbol in parts
-    )
+    return "".join(f"{symbol}{counts[symbol] // divisor if counts[symbol] > divisor else ''}" for symbol in parts)
 
 
 def _all_neighbors(structure: Structure, symbols: NDArray[np.str_]) -> _Neighbors:
@@ -157,9 +167,7 @@ def _all_neighbors(structure: Structure, symbols: NDArray[np.str_]) -> _Neighbor
     return _Neighbors(i, j, np.asarray(images, dtype=np.int64), vectors, distances)
 
 
-def _assign_hydrogens(
-    symbols: NDArray[np.str_], neighbors: _Neighbors
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _assign_hydrogens(symbols: NDArray[np.str_], neighbors: _Neighbors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How often each atom is claimed as an H (n_atoms,), and the rows (2 per N, adjacent) of the claims."""
     claims = np.zeros(len(symbols), dtype=np.int64)
     rows: list[int] = []
@@ -180,9 +188,7 @@ def _angles(neighbors: _Neighbors, bonded: NDArray[np.int64]) -> NDArray[np.floa
     return np.asarray(np.degrees(np.arccos(cosine)))
 
 
-def _shortest(
-    symbols: NDArray[np.str_], neighbors: _Neighbors, bonded: NDArray[np.int64]
-) -> dict[str, float]:
+def _shortest(symbols: NDArray[np.str_], neighbors: _Neighbors, bonded: NDArray[np.int64]) -> dict[str, float]:
     """Shortest distance by pair, the pairs within one NH2 left out."""
     inside: set[tuple[int, ...]] = set()
     for first, second in zip(bonded[0::2], bonded[1::2], strict=True):

@@ -213,26 +213,20 @@ def parse_published(
     try:
         return tuple(_parse_entry(entry, document["errata"]) for entry in document["structures"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"published.json: incomplete entry ({error!r}); restore the file from the package"
-        ) from error
+        raise InputError(f"published.json: incomplete entry ({error!r}); restore the file from the package") from error
 
 
 def _parse_entry(entry: Mapping[str, Any], errata: Sequence[Mapping[str, str]]) -> PublishedStructure:
     key = entry["key"]
     rows = tuple(_parse_row(row, key) for row in entry["rows"])
     printed = PrintedTable(entry["symbol"], _three(entry["lengths"], key), _three(entry["angles"], key), rows)
-    own = tuple(
-        Erratum(**{k: v for k, v in item.items() if k != "key"}) for item in errata if item["key"] == key
-    )
+    own = tuple(Erratum(**{k: v for k, v in item.items() if k != "key"}) for item in errata if item["key"] == key)
     corrected = apply_errata(printed, own)
     hall_number, z = int(entry["hall_number"]), int(entry["z"])
     structure = expand_orbits(corrected, hall_number, key)
     counts = {element: structure.composition[element] for element in ("Na", "N", "H")}
     if counts != {"Na": z, "N": z, "H": 2 * z}:
-        raise InputError(
-            f"published.json: {key} has {counts} atoms, expected {z} NaNH2; a row is missing or wrong"
-        )
+        raise InputError(f"published.json: {key} has {counts} atoms, expected {z} NaNH2; a row is missing or wrong")
     return PublishedStructure(
         key=key,
         table=entry["table"],
@@ -250,9 +244,7 @@ def _parse_entry(entry: Mapping[str, Any], errata: Sequence[Mapping[str, str]]) 
 
 def _number(text: Any, key: str) -> str:
     if not isinstance(text, str) or not re.fullmatch(r"-?\d+\.\d+", text):
-        raise InputError(
-            f"published.json: {key}: {text!r} is not a printed number; restore the file from the package"
-        )
+        raise InputError(f"published.json: {key}: {text!r} is not a printed number; restore the file from the package")
     return text
 
 
@@ -268,9 +260,7 @@ def _parse_row(row: Sequence[Any], key: str) -> PrintedRow:
         raise InputError(f"published.json: {key}: row {list(row)} needs element, label and three coordinates")
     element, label, *values = row
     if element not in ("H", "N", "Na") or not re.fullmatch(r"\d+[a-zA-Z]", str(label)):
-        raise InputError(
-            f"published.json: {key}: {element}({label}) is no element and Wyckoff label of the tables"
-        )
+        raise InputError(f"published.json: {key}: {element}({label}) is no element and Wyckoff label of the tables")
     return PrintedRow(element, label, *_three(values, key))
 
 
@@ -292,9 +282,7 @@ def apply_errata(table: PrintedTable, errata: Sequence[Erratum]) -> PrintedTable
             rows = (replace(r, label=erratum.holds) if r.label == erratum.printed else r for r in table.rows)
             table = replace(table, rows=tuple(rows))
         else:
-            raise InputError(
-                f"published.json: no rule for a correction of {erratum.field!r}; use gamma or labels"
-            )
+            raise InputError(f"published.json: no rule for a correction of {erratum.field!r}; use gamma or labels")
     return table
 
 
@@ -340,9 +328,7 @@ def published_structure(key: str) -> PublishedStructure:
     for item in structures:
         if item.key.replace("-", "").lower() == wanted:
             return item
-    raise InputError(
-        f"no published structure {key!r}; choose from {', '.join(item.key for item in structures)}"
-    )
+    raise InputError(f"no published structure {key!r}; choose from {', '.join(item.key for item in structures)}")
 
 
 def reference_record(name: str = "alpha") -> dict[str, Any]:
@@ -368,9 +354,7 @@ def reference_table(name: str = "alpha") -> PrintedTable:
     """
     record = reference_record(name)
     rows = tuple(_parse_row(row, name) for row in record["rows"])
-    return PrintedTable(
-        record["space_group"], _three(record["lengths"], name), _three(record["angles"], name), rows
-    )
+    return PrintedTable(record["space_group"], _three(record["lengths"], name), _three(record["angles"], name), rows)
 
 
 def reference_structure(name: str = "alpha") -> Structure:

@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 from nanh2lib.crystal.origin import origin_shifts
 from nanh2lib.crystal.space_group import SpaceGroup, hall_numbers_for
 from nanh2lib.errors import ComputationError
+from nanh2lib.report.measurements import symmetry_dataset
 
 FloatArray = NDArray[np.float64]
 
@@ -115,8 +116,7 @@ def wyckoff_label(points: FloatArray, group: SpaceGroup) -> str:
 
 
 def _dataset(structure: Structure, symprec: float) -> spglib.SpglibDataset:
-    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    dataset = symmetry_dataset(structure, symprec)
     if dataset is None:
         raise ComputationError(
             f"{structure.formula}: spglib finds no space group at symprec {symprec:g} A; "
@@ -133,9 +133,7 @@ def _standardized(structure: Structure, dataset: spglib.SpglibDataset) -> Struct
     return Structure.from_sites([standard[i] for i in order])
 
 
-def _match(
-    structure: Structure, dataset: spglib.SpglibDataset, symprec: float
-) -> tuple[int, FloatArray] | None:
+def _match(structure: Structure, dataset: spglib.SpglibDataset, symprec: float) -> tuple[int, FloatArray] | None:
     """Hall number and origin shift under which the found operations are the tabulated ones."""
     rotations = np.asarray(dataset.rotations, dtype=np.int64)
     found = {r.tobytes(): w for r, w in zip(rotations, dataset.translations, strict=True)}

@@ -101,9 +101,7 @@ class StructureTable:
         return self.markdown()
 
 
-def structure_table(
-    crystal: Structure | Candidate | PublishedStructure, *, symprec: float = 1e-2
-) -> StructureTable:
+def structure_table(crystal: Structure | Candidate | PublishedStructure, *, symprec: float = 1e-2) -> StructureTable:
     """Describe a crystal as the supplement does.
 
     The axes are those given where they are a tabulated setting (any of the 530), with the origin
@@ -265,9 +263,7 @@ def _signed(value: float, digits: int) -> str:
     return _decimal(0.0, digits) if float(text) == 0.0 else text
 
 
-def _matched(
-    table: PrintedTable, symbols: list[str], points: FloatArray, lengths: FloatArray
-) -> list[FloatArray]:
+def _matched(table: PrintedTable, symbols: list[str], points: FloatArray, lengths: FloatArray) -> list[FloatArray]:
     """For each printed row the recomputed atom nearest to it, in the printed image."""
     result: list[FloatArray] = [np.zeros(3)] * len(table.rows)
     for element in dict.fromkeys(row.element for row in table.rows):
@@ -275,7 +271,7 @@ def _matched(
         atoms = [i for i, symbol in enumerate(symbols) if symbol == element]
         if len(atoms) < len(rows):
             raise InputError(
-                f"comparison: the recomputed crystal has {len(atoms)} {element}, the printed table {len(rows)} rows of it; "
+                f"comparison: the recomputed crystal has {len(atoms)} {element}, the printed table {len(rows)} rows; "
                 "compare crystals of the same compound and cell"
             )
         target = np.array([table.rows[k].coordinates for k in rows])

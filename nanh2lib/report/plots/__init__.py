@@ -1,0 +1,49 @@
+"""Figures of the project in one style: functions of plain data that return a matplotlib figure."""
+
+from nanh2lib.report.plots.dataset import (
+    contact_bars,
+    energy_histogram,
+    space_group_histogram,
+    volume_energy_scatter,
+)
+from nanh2lib.report.plots.energies import (
+    energy_ranking,
+    energy_volume_curve,
+    parity_plot,
+    powder_patterns,
+)
+from nanh2lib.report.plots.model import (
+    budget_curves,
+    guidance_sweep,
+    interval_chart,
+    loss_curves,
+    noise_schedule_plot,
+)
+from nanh2lib.report.plots.style import (
+    OKABE_ITO,
+    ReportFigure,
+    plot_theme,
+    symbol_text,
+    themed,
+)
+
+__all__ = [
+    "OKABE_ITO",
+    "ReportFigure",
+    "budget_curves",
+    "contact_bars",
+    "energy_histogram",
+    "energy_ranking",
+    "energy_volume_curve",
+    "guidance_sweep",
+    "interval_chart",
+    "loss_curves",
+    "noise_schedule_plot",
+    "parity_plot",
+    "plot_theme",
+    "powder_patterns",
+    "space_group_histogram",
+    "symbol_text",
+    "themed",
+    "volume_energy_scatter",
+]

@@ -1,0 +1,119 @@
+"""Figures: labelled axes with units, both themes, clear errors."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from nanh2lib.errors import InputError
+from nanh2lib.report import plots
+from nanh2lib.report.plots.energies import PEAK_WIDTH, peak_profile
+from nanh2lib.report.plots.style import MARKERS, current_theme, spread
+from nanh2lib.report.published import published_structure, reference_structure
+
+RANDOM = np.random.default_rng(0)
+X = np.linspace(1, 9, 9)
+COUNTS = {"search": {"P2_1/c": 5, "P-1": 3}, "model": {"Pc": 1}}
+SWEEP = ([0, 1], {"E (meV)": [2, 1]})
+HITS = {"P2_1": {"search": (90, 40, np.inf), "model": (9, 4, 20)}}
+FIGURES = {
+    "space_group_histogram": lambda: plots.space_group_histogram(COUNTS),
+    "energy_histogram": lambda: plots.energy_histogram({"raw": RANDOM.normal(size=50)}, marks={"alpha": 0.0}),
+    "volume_energy_scatter": lambda: plots.volume_energy_scatter({"raw": (X, X)}, marks={"alpha": (2.0, 1.0)}),
+    "contact_bars": lambda: plots.contact_bars({"alpha": {"Na-N": 2.4, "N-N": 3.8}}, limits={"Na-N": 2.1}),
+    "loss_curves": lambda: plots.loss_curves({"noise": {"training": 1 / X}}, baselines={"noise": 1.0}),
+    "noise_schedule_plot": lambda: plots.noise_schedule_plot({"linear": np.linspace(0.99, 0.01, 20)}),
+    "guidance_sweep": lambda: plots.guidance_sweep(*SWEEP, intervals={"E (meV)": ([1, 0], [3, 2])}),
+    "budget_curves": lambda: plots.budget_curves({"search": (X, 9 - X, 8 - X, 10 - X)}, levels={"20 meV": 2.0}),
+    "interval_chart": lambda: plots.interval_chart(
+        HITS, xlabel="Evaluations per hit", bounds=[("P2_1", "search")]
+    ),
+    "parity_plot": lambda: plots.parity_plot(X, {"chgnet": X + 1}, xlabel="DFT (meV)", ylabel="Potential (meV)"),
+    "energy_ranking": lambda: plots.energy_ranking({"DFT": {"alpha": 0.0, "b": 40.0}, "chgnet": {"alpha": 0.0}}),
+    "energy_volume_curve": lambda: plots.energy_volume_curve({"900 eV": (X, X**2)}, relaxed={"end": (1.0, 1.0)}),
+    "powder_patterns": lambda: plots.powder_patterns({"P21212": published_structure("S1-P21212").structure}),
+}  # fmt: skip
+UNITLESS = {"Space group", "Structures", "Epoch", "Energy from", "Energy evaluations", "Evaluations per hit"}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_axis_is_labelled(name):
+    figure = FIGURES[name]()
+    assert isinstance(figure, plots.ReportFigure)
+    labels = []
+    for axes in figure.axes:
+        labels += [axes.get_xlabel(), axes.get_ylabel()]
+    shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
+    assert all(label or shared or name == "interval_chart" for label in labels), labels
+    with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
+    assert all("(" in label or "$" in label for label in with_unit), with_unit
+    assert figure.png(60)[:4] == b"\x89PNG"
+
+
+def test_every_figure_function_is_tested():
+    makers = {name for name in plots.__all__ if callable(getattr(plots, name))}
+    assert makers - {"ReportFigure", "plot_theme", "symbol_text", "themed"} == set(FIGURES)
+
+
+def test_the_style_leaves_no_trace_and_follows_the_theme():
+    before = dict(mpl.rcParams)
+    light = FIGURES["loss_curves"]()
+    with plots.plot_theme("dark"):
+        assert current_theme() == "dark"
+        dark = FIGURES["loss_curves"]()
+    assert current_theme() == "light"
+    assert dict(mpl.rcParams) == before
+    assert sum(light.get_facecolor()[:3]) == 3.0
+    assert sum(dark.get_facecolor()[:3]) < 0.5
+    with pytest.raises(InputError, match="light, dark"), plots.plot_theme("pink"):
+        pass
+
+
+def test_themed_figures_hold_two_vector_images_and_alt_text(tmp_path):
+    shown = plots.themed(plots.loss_curves, {"noise": {"training": 1 / X}}, alt="Loss falls.", caption="Figure 1")
+    html = shown._repr_html_()
+    assert html.count('alt="Loss falls."') == 2
+    assert "nanh2-dark" in html
+    assert shown.light != shown.dark
+    assert shown.save(tmp_path / "loss.svg").read_bytes().startswith(b"<?xml")
+    with pytest.raises(InputError, match="alt text"):
+        plots.themed(plots.loss_curves, {"noise": {"training": 1 / X}}, alt="")
+
+
+def test_the_same_data_give_the_same_svg():
+    one, two = (plots.themed(plots.loss_curves, {"n": {"t": 1 / X}}, alt="x").light for _ in range(2))
+    assert one == two
+
+
+def test_nan_is_refused_with_its_count():
+    with pytest.raises(InputError, match="1 of 3 values are NaN"):
+        plots.energy_histogram({"raw": [1.0, np.nan, 2.0]})
+    with pytest.raises(InputError, match="volumes but"):
+        plots.volume_energy_scatter({"raw": ([1.0], [1.0, 2.0])})
+    with pytest.raises(InputError, match="not in"):
+        plots.noise_schedule_plot({"bad": [1.2, 0.5]})
+    with pytest.raises(InputError, match="nothing to draw"):
+        plots.interval_chart({}, xlabel="x")
+
+
+def test_symbols_become_mathtext():
+    assert plots.symbol_text("P2_12_12_1") == "$P2_{1}2_{1}2_{1}$"
+    assert plots.symbol_text("P-1") == r"$P\bar{1}$"
+
+
+def test_labels_are_spread_in_order():
+    placed = spread([0.0, 0.1, 5.0, 0.05], 1.0)
+    assert np.diff(np.sort(placed)).min() >= 1.0 - 1e-6
+    assert list(np.argsort(placed)) == [0, 3, 1, 2]
+
+
+def test_powder_peaks_have_their_width_and_place():
+    grid = np.linspace(10, 30, 4001)
+    profile = peak_profile(grid, [20.0], [50.0])
+    assert grid[profile.argmax()] == pytest.approx(20.0)
+    assert np.ptp(grid[profile > 0.5]) == pytest.approx(PEAK_WIDTH, abs=0.01)
+    figure = plots.powder_patterns({"alpha": reference_structure()})
+    assert "2θ" in figure.axes[0].get_xlabel()
+
+
+def test_colours_are_not_the_only_difference():
+    assert len(MARKERS) >= 9
