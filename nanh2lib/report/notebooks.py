@@ -254,6 +254,12 @@ def _reproducible_kernel() -> Iterator[None]:
                     os.environ[name] = value
 
 
+def _kernel_settings() -> Any:
+    """Encrypt the kernel's sockets where the versions at hand can; it says so on stderr where it does not."""
+    config = import_book_package("traitlets.config")
+    return config.Config({"KernelManager": {"transport_encryption": "auto"}})
+
+
 def _kept_run(name: str, target: Path, key: str) -> NotebookRun | None:
     path, results = target / "notebooks" / f"{name}.ipynb", target / f"{name}.json"
     try:
@@ -285,6 +291,7 @@ def _execute(path: Path, target: Path, parameters: dict[str, Any], key: str, tim
             start_timeout=120,
             progress_bar=False,
             log_output=False,
+            config=_kernel_settings(),
         )
         _read_results(path, results)
     except papermill.PapermillExecutionError as error:

@@ -1,0 +1,72 @@
+"""What a notebook of the book may hold: short cells, no logic, no outputs, one parameters cell."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+MAX_CELL_LINES = 15
+MAX_FUNCTION_LINES = 10
+PARAMETERS = {"PROFILE", "SEED", "RESULTS_DIR"}
+SECTIONS = {
+    "aim": r"\baim\b",
+    "needs": r"\bneed",
+    "time": r"\bminutes?\b|\bseconds?\b",
+    "check": r"\bcheck\b",
+    "exercises": r"\bexercises?\b",
+    "next": r"\bnext\b",
+}
+_LOGIC = (ast.ClassDef, ast.AsyncFunctionDef, ast.While, ast.Try, ast.Global)
+
+
+def complaints(path: Path) -> list[str]:
+    """All the ways in which a notebook breaks the rules, one line each."""
+    notebook = nbformat.read(str(path), as_version=4)
+    lines = _parameter_complaints(notebook.cells)
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            lines += [f"cell {number}: {complaint}" for complaint in _cell_complaints(cell)]
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    lines += [f"no {name} in the text" for name, pattern in SECTIONS.items() if not re.search(pattern, prose, re.I)]
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        lines.append("its kernel is not python3")
+    return lines
+
+
+def _parameter_complaints(cells: list[Any]) -> list[str]:
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        return [f"{len(tagged)} cells tagged parameters, expected 1"]
+    names = {
+        target.id
+        for node in ast.parse(tagged[0].source).body
+        for target in getattr(node, "targets", [getattr(node, "target", None)])
+        if isinstance(target, ast.Name)
+    }
+    return [] if names == PARAMETERS else [f"the parameters cell sets {sorted(names)}, expected {sorted(PARAMETERS)}"]
+
+
+def _cell_complaints(cell: Any) -> list[str]:
+    found = []
+    length = len([line for line in cell.source.splitlines() if line.strip()])
+    if length > MAX_CELL_LINES:
+        found.append(f"{length} lines, at most {MAX_CELL_LINES}")
+    if cell.outputs or cell.execution_count is not None:
+        found.append("has outputs; run nbstripout")
+    source = "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, _LOGIC):
+            found.append(f"{type(node).__name__} on line {node.lineno}: logic belongs into the package")
+        if isinstance(node, ast.FunctionDef):
+            size = (node.end_lineno or node.lineno) - node.lineno + 1
+            if size > MAX_FUNCTION_LINES:
+                found.append(f"function {node.name} has {size} lines: more than a plot helper")
+        if isinstance(node, ast.For) and any(
+            isinstance(inner, ast.For) for inner in ast.walk(node) if inner is not node
+        ):
+            found.append(f"nested loops on line {node.lineno}: logic belongs into the package")
+    return found

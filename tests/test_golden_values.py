@@ -1,0 +1,46 @@
+"""The comparison with golden values, on small examples."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.golden_values import differences
+
+GOLDEN = {
+    "values": {"energy": -18.161, "counts": [3, 4], "group": "Fddd", "seconds": 1.0, "ok": True},
+    "tolerances": {
+        "energy": {"abs": 0.001, "why": "spread over seeds"},
+        "seconds": {"any": True, "why": "wall time"},
+    },
+}
+
+
+def found(**changes):
+    return {**GOLDEN["values"], **changes}
+
+
+def test_equal_and_within_tolerance():
+    assert differences(found(), GOLDEN) == []
+    assert differences(found(energy=-18.1615, seconds=99.0), GOLDEN) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"energy": -18.163},
+        {"energy": float("nan")},
+        {"energy": None},
+        {"counts": [3, 5]},
+        {"counts": [3]},
+        {"group": "P2_1"},
+        {"seconds": float("inf")},
+        {"ok": False},
+        {"ok": 1},
+        {"new": 1},
+    ],
+    ids=str,
+)
+def test_any_other_change_is_named(change):
+    lines = differences(found(**change), GOLDEN)
+    assert lines
+    assert all(line.split(":")[0].split(".")[0] in change for line in lines)
