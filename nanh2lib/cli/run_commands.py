@@ -1,0 +1,219 @@
+"""Commands that are stages of a run: search, label, train, sample, relax, rank, reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nanh2lib.cli.crystal_commands import read_structures
+from nanh2lib.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    RunOption,
+    SeedOption,
+    make_run,
+    print_json,
+    print_summary,
+)
+
+ExecutorOption = Annotated[
+    str, typer.Option("--executor", help="Where work runs: serial, processes:N, threads:N or dask://HOST:PORT.")
+]
+OptionalFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Crystal files; without them the stage works on the run.", show_default=False),
+]
+PotentialOption = Annotated[
+    str | None,
+    typer.Option("--potential", help="sevennet-0, sevennet-l3i5, chgnet, gpaw or module:factory.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (search, label, train, sample, relax, rank, reproduce):
+        app.command()(command)
+
+
+def search(
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    compound: Annotated[
+        Path | None, typer.Option("--compound", help="YAML file with your own rigid units.", show_default=False)
+    ] = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Random symmetric search: place rigid units on Wyckoff sites and push them apart.
+
+    Examples: `nanh2 search --profile smoke`, `nanh2 search --run lithium --compound linh2.yaml --config search.yaml`
+    """
+    from nanh2lib.pipeline.search import search_stage, template_counts
+
+    opened = make_run(run, profile, config, seed, quiet, compound)
+    if not as_json:
+        print_summary("Site templates that add up to Z, by setting:", template_counts(opened), False)
+    print_summary(f"Random search into {opened.directory}", search_stage(opened), as_json)
+
+
+def label(
+    files: OptionalFiles = None,
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    potential: PotentialOption = None,
+    executor: ExecutorOption = "serial",
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Energies by a named potential, of the run's candidates or of crystal files.
+
+    Examples: `nanh2 label --profile smoke --executor processes:2`, `nanh2 label alpha.cif --potential chgnet`
+    """
+    from nanh2lib.execution import make_executor
+    from nanh2lib.pipeline.labels import label_files, label_stage
+
+    with make_executor(executor) as workers:
+        if files:
+            rows = label_files(files, read_structures(files), potential, workers, progress=not quiet)
+            print_json(rows) if as_json else _print_labels(rows)
+            if any(row["ev_per_fu"] is None for row in rows):
+                raise typer.Exit(1)
+            return
+        opened = make_run(run, profile, config, seed, quiet)
+        print_summary(f"Labels in {opened.directory}", label_stage(opened, potential, workers), as_json)
+
+
+def _print_labels(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        value = (
+            f"{row['ev_per_fu']:.4f} eV per formula unit"
+            if row["ev_per_fu"] is not None
+            else f"failed: {row['reason']}"
+        )
+        print(f"{row['file']}: {value} ({row['potential']})")
+
+
+def train(
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the noise and energy models on the run's labelled structures; resumable.
+
+    Example: `nanh2 train --profile smoke`
+    """
+    from nanh2lib.pipeline.model import train as train_stage
+
+    opened = make_run(run, profile, config, seed, quiet)
+    print_summary(f"Models in {opened.directory / 'models'}", train_stage(opened), as_json)
+
+
+def sample(
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Sample with and without energy guidance, decode, validate, push apart; all kept in the store.
+
+    Example: `nanh2 sample --profile smoke`
+    """
+    from nanh2lib.pipeline.model import sample_stage
+
+    opened = make_run(run, profile, config, seed, quiet)
+    print_summary(f"Samples in {opened.directory}", sample_stage(opened), as_json)
+
+
+def relax(
+    files: OptionalFiles = None,
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    potential: PotentialOption = None,
+    executor: ExecutorOption = "serial",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the relaxed CIF files.")] = Path("relaxed"),
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Relax with the space group kept: rigid units first, then all atoms.
+
+    Examples: `nanh2 relax --profile smoke --executor processes:2`, `nanh2 relax mine.cif --potential chgnet --out relaxed`
+    """
+    from nanh2lib.execution import make_executor
+    from nanh2lib.pipeline.refine import relax_files, relax_stage
+
+    with make_executor(executor) as workers:
+        if files:
+            rows = relax_files(files, read_structures(files), potential, out, workers, progress=not quiet)
+            print_summary(f"Relaxed CIF files in {out}", {row["file"]: row for row in rows}, as_json)
+            if not all(row["usable"] for row in rows):
+                raise typer.Exit(1)
+            return
+        opened = make_run(run, profile, config, seed, quiet)
+        print_summary(f"Relaxations in {opened.directory}", relax_stage(opened, workers), as_json)
+
+
+def rank(
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove duplicates, order by energy, write the table, the CIF files and what was left out.
+
+    Example: `nanh2 rank --profile smoke`
+    """
+    from nanh2lib.pipeline.refine import rank_stage
+
+    opened = make_run(run, profile, config, seed, quiet)
+    print_summary(f"Ranking in {opened.directory / 'tables'}", rank_stage(opened), as_json)
+
+
+def reproduce(
+    what: Annotated[
+        str, typer.Argument(help="'all' (pipeline, then notebooks) or 'tables' (Tables S1-S2 from the run).")
+    ] = "all",
+    run: RunOption = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
+    executor: ExecutorOption = "processes:2",
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the whole method, then every notebook; a second call goes on where the first stopped.
+
+    Examples: `nanh2 reproduce --profile smoke`, `nanh2 reproduce tables --profile smoke --json`
+    """
+    from nanh2lib.errors import InputError
+    from nanh2lib.execution import make_executor
+    from nanh2lib.pipeline import reproduce as work
+
+    if what not in ("all", "tables"):
+        raise InputError(f"reproduce {what!r}: choose 'all' or 'tables'")
+    opened = make_run(run, profile, config, seed, quiet)
+    if not as_json:
+        print(f"Profile {profile}: {work.expected_time(opened)}")
+    with make_executor(executor) as workers:
+        if what == "tables":
+            rows = work.reproduce_tables(opened, workers)
+            print_json(rows) if as_json else print(work.tables_text(rows))
+            return
+        summary = work.reproduce(opened, workers)
+    print_summary(f"Results in {opened.directory}", summary, as_json)

@@ -1,0 +1,252 @@
+"""From labelled candidates to trained models, samples and decoded candidates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.crystal.encoding import ZLayout
+from nanh2lib.crystal.expansion import expand
+from nanh2lib.crystal.extraction import extract_asymmetric_unit
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+from nanh2lib.crystal.subunits import SubunitError, from_subunits, to_subunits
+from nanh2lib.diffusion.models import PaperModels, load_paper_models, save_paper_models
+from nanh2lib.diffusion.sampling import Samples, sample
+from nanh2lib.diffusion.training import train_energy_model, train_noise_model
+from nanh2lib.errors import InputError, Nanh2Error
+from nanh2lib.pipeline.run import Run, stage
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of, package_version
+from nanh2lib.records import Candidate, ValidationReport
+from nanh2lib.search.push_apart import push_apart
+from nanh2lib.validation import validate
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Encoded structures with their energies.
+
+    Attributes
+    ----------
+    ids : tuple of str, length N
+        Candidates in the store.
+    templates : tuple of Template, length N
+    z : Tensor, shape (N, D)
+        A, radians, degrees; zero in the padding.
+    mask : Tensor of bool, shape (N, D)
+    energies : Tensor, shape (N,)
+        eV per formula unit.
+    refused : dict
+        How many structures the encoding could not hold, by reason.
+    """
+
+    ids: tuple[str, ...]
+    templates: tuple[Template, ...]
+    z: Tensor
+    mask: Tensor
+    energies: Tensor
+    refused: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def key(self) -> str:
+        """Hash of the data."""
+        digest = hashlib.sha256("".join(self.ids).encode())
+        for tensor in (self.z, self.energies):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def training_set(run: Run) -> TrainingSet:
+    """Encode the accepted, labelled candidates of the random search.
+
+    Each structure is read back from its atoms, so that it has the one canonical asymmetric unit
+    and origin. Structures without a label are left out; those that the scheme cannot hold are
+    counted.
+
+    Raises
+    ------
+    InputError
+        Nothing to train on: no labelled candidate, or none that the scheme can hold.
+    """
+    potential, scheme = run.config.label.potential, run.config.training.scheme
+    rows: list[tuple[str, AsymmetricUnit, float]] = []
+    refused: Counter[str] = Counter()
+    candidates = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted and potential in c.energies]
+    for candidate in tqdm(candidates, desc="encode", unit="structure", disable=not run.progress):
+        try:
+            unit = extract_asymmetric_unit(candidate.structure, compound=SODIUM_AMIDE, canonical_origin=True)
+            rows.append((candidate.id, to_subunits(unit) if scheme == "paper" else unit, candidate.energies[potential]))
+        except SubunitError:
+            refused["Na and NH2 on different sites"] += 1
+        except Nanh2Error as error:
+            refused[type(error).__name__] += 1
+    if not rows:
+        raise InputError(
+            f"{run.directory}: nothing to train on ({len(candidates)} structures with a {potential} energy, "
+            f"{sum(refused.values())} refused by scheme {scheme!r}); run search and label first, or use scheme 'split'"
+        )
+    layout = ZLayout.for_templates([unit.template for _, unit, _ in rows], scheme)
+    return TrainingSet(
+        ids=tuple(identity for identity, _, _ in rows),
+        templates=tuple(unit.template for _, unit, _ in rows),
+        z=torch.cat([layout.encode(unit) for _, unit, _ in rows]),
+        mask=torch.stack([layout.mask(unit.template) for _, unit, _ in rows]),
+        energies=torch.tensor([energy for _, _, energy in rows], dtype=torch.float64),
+        refused=dict(refused),
+    )
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Train both networks on the run's labelled structures; a killed run goes on where it was.
+
+    Returns
+    -------
+    dict
+        Structures, refusals, losses, and the energy model's error beside that of the mean.
+    """
+    data = training_set(run)
+    settings = run.config.training
+
+    def work() -> dict[str, Any]:
+        common = {"templates": data.templates, "progress": run.progress}
+        noise = train_noise_model(
+            data.z, data.mask, settings, run_directory=run.path("models", "noise_run", "x").parent, **common
+        )
+        energy = train_energy_model(
+            data.z,
+            data.mask,
+            data.energies,
+            settings,
+            run_directory=run.path("models", "energy_run", "x").parent,
+            **common,
+        )
+        save_paper_models(model_path(run), PaperModels(noise, energy))
+        return {
+            "structures": len(data),
+            "dimension": int(data.z.shape[1]),
+            "templates": len(set(data.templates)),
+            "refused": data.refused,
+            "scheme": settings.scheme,
+            "epochs": settings.epochs,
+            "noise_training_loss": noise.history.training_loss[-1],
+            "noise_validation_loss": min(noise.history.validation_loss, default=None),
+            "energy_metrics": dict(energy.history.metrics),
+        }
+
+    return stage(run, "train", f"{run.settings_key('training')}-{data.key}", work)
+
+
+def model_path(run: Run) -> Any:
+    """Where the trained pair of models is kept."""
+    return run.path("models", "paper.json")
+
+
+def load_models(run: Run) -> PaperModels:
+    """The run's trained models.
+
+    Raises
+    ------
+    CheckpointError
+        Not trained yet, or a damaged or foreign checkpoint.
+    """
+    return load_paper_models(model_path(run))
+
+
+def draw(run: Run, *, guided: bool = True, snapshots: int = 0, count: int | None = None) -> Samples:
+    """Draw vectors z with the run's models, guided by the energy model or not, from the same noise."""
+    changes: dict[str, Any] = {"seed": run.config.seed, "snapshots": snapshots}
+    if not guided:
+        changes["guidance_scale"] = 0.0
+    if count is not None:
+        changes["count"] = count
+    return sample(load_models(run), run.config.sampling.model_copy(update=changes), progress=run.progress)
+
+
+def decode_samples(run: Run, samples: Samples) -> list[tuple[AsymmetricUnit, Tensor]]:
+    """Asymmetric units of Na and NH2 by template, with the numbers of their rows in the samples."""
+    decoded = samples.decode(run.config.training.scheme)
+    if run.config.training.scheme == "paper":
+        return [(from_subunits(unit), rows) for unit, rows in decoded]
+    return decoded
+
+
+def sample_stage(run: Run) -> dict[str, Any]:
+    """Sample with and without guidance, decode, validate, correct, and put all into the store.
+
+    Each sample gives two candidates: as decoded, and after the push-apart corrector. Both are
+    validated; rejected ones stay with their reason.
+
+    Returns
+    -------
+    dict
+        For guided and unguided samples: how many decode, and how many pass before and after
+        the corrector.
+    """
+    key = f"{run.settings_key('training', 'sampling', 'validation')}-{_file_key(model_path(run))}"
+
+    def work() -> dict[str, Any]:
+        return {name: _sample_one(run, name == "guided", key) for name in ("guided", "unguided")}
+
+    return stage(run, "sample", key, work)
+
+
+def _file_key(path: Any) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{path}: no trained model; run 'nanh2 train' first") from error
+
+
+def _sample_one(run: Run, guided: bool, key: str) -> dict[str, Any]:
+    samples = draw(run, guided=guided)
+    counts: Counter[str] = Counter(samples=len(samples))
+    reasons: Counter[str] = Counter()
+    for unit, rows in decode_samples(run, samples):
+        counts["decoded"] += len(rows)
+        raw = checked_candidates(run, unit, rows.tolist(), guided, False, key)
+        pushed = push_apart(unit, run.config.validation.limits())
+        corrected = checked_candidates(run, pushed.asymmetric_unit, rows.tolist(), guided, True, key)
+        counts["valid"] += sum(c.accepted for c in raw)
+        counts["valid_after_push_apart"] += sum(c.accepted for c in corrected)
+        for candidate in raw:
+            if candidate.report is not None:
+                reasons.update(check.name for check in candidate.report.checks if not check.passed)
+        run.store.add([*raw, *corrected])
+    return {**counts, "failed_checks": dict(reasons)}
+
+
+def method_name(guided: bool, corrected: bool) -> str:
+    """Name under which samples are kept: ``"paper_guided"``, ``"paper_unguided_pushed"``, ..."""
+    return f"paper_{'guided' if guided else 'unguided'}{'_pushed' if corrected else ''}"
+
+
+def checked_candidates(
+    run: Run, unit: AsymmetricUnit, rows: Sequence[int], guided: bool, corrected: bool, key: str
+) -> list[Candidate]:
+    """Candidates of a decoded batch with their validation reports."""
+    method = method_name(guided, corrected)
+    reports: Sequence[ValidationReport] = validate(unit, run.config.validation)
+    return [
+        Candidate(
+            id=candidate_id(method, key, row),
+            structure=structure,
+            method=method,
+            seed=run.config.seed,
+            config_hash=key,
+            package_version=package_version(),
+            asymmetric_unit=unit[index],
+            report=report,
+            extra={"row": row, "template": unit.template.label},
+        )
+        for index, (row, structure, report) in enumerate(zip(rows, expand(unit), reports, strict=True))
+    ]

@@ -1,0 +1,172 @@
+"""A run: one folder with its configuration, candidate store, models and the record of finished stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanh2lib.config import RunConfig, load_config
+from nanh2lib.errors import InputError, StoreError
+from nanh2lib.store import CandidateStore
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run keeps things.
+
+    Attributes
+    ----------
+    directory : Path
+    config : RunConfig
+    progress : bool
+        Show progress bars.
+    """
+
+    directory: Path
+    config: RunConfig
+    progress: bool = True
+
+    @property
+    def store(self) -> CandidateStore:
+        """Candidates with provenance, in an ASE database."""
+        return CandidateStore(self.config.store or str(self.directory / "candidates.db"))
+
+    def path(self, *parts: str) -> Path:
+        """Path inside the run's folder; parent folders are made."""
+        target = self.directory.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def settings_key(self, *parts: str) -> str:
+        """Hash of the named parts of the configuration, the seed included."""
+        chosen = {part: self.config.model_dump(mode="json")[part] for part in ("seed", *parts)}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_run(
+    directory: str | Path, config: RunConfig | str = "default", *, seed: int | None = None, progress: bool = True
+) -> Run:
+    """Open the folder of a run, or begin a new one.
+
+    Parameters
+    ----------
+    directory : path
+    config : RunConfig or str
+        A configuration, or the name of a profile (``"smoke"``, ``"default"``, ``"full"``).
+    seed : int, optional
+        Replaces the configuration's seed.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    InputError
+        The folder holds a run with another configuration; its results are left as they are.
+    StoreError
+        The folder cannot be written.
+    """
+    settings = load_config(config) if isinstance(config, str) else config
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    folder = Path(directory)
+    record = folder / CONFIG_FILE
+    wanted = settings.model_dump(mode="json")
+    if record.exists():
+        found = read_json(record)
+        differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+        if differing:
+            raise InputError(
+                f"{record}: this run was made with other settings ({', '.join(differing)} differ); "
+                "give another folder (--run DIR) or remove this one"
+            )
+    else:
+        write_json(record, wanted)
+    return Run(folder, settings, progress)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file atomically.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written (no permission, full disk); an older version stays as it was.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{target}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+    return target
+
+
+def write_json(path: str | Path, data: Any) -> Path:
+    """Write JSON atomically; NaN is refused, so that every reader can read it."""
+    return write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run the stage that writes it first") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); remove it and run its stage again") from error
+
+
+def finished(run: Run, stage: str, key: str) -> dict[str, Any] | None:
+    """Summary of a stage, when it was finished with exactly these inputs."""
+    record = run.directory / "stages" / f"{stage}.json"
+    if not record.exists():
+        return None
+    data = read_json(record)
+    return dict(data["summary"]) if data.get("key") == key else None
+
+
+def stage(run: Run, name: str, key: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Do a stage unless it is already done with the same inputs.
+
+    Parameters
+    ----------
+    run : Run
+    name : str
+        Name of the stage's record.
+    key : str
+        Hash of everything the result depends on.
+    work : callable
+        Does the work (itself resumable) and returns a JSON-able summary.
+
+    Returns
+    -------
+    dict
+        The summary, with ``seconds`` of the run that did the work.
+    """
+    done = finished(run, name, key)
+    if done is not None:
+        return done
+    begin = time.perf_counter()
+    summary = dict(work())
+    summary["seconds"] = round(time.perf_counter() - begin, 2)
+    write_json(run.path("stages", f"{name}.json"), {"key": key, "summary": summary})
+    return summary
