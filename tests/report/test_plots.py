@@ -20,6 +20,8 @@ FIGURES = {
     "energy_histogram": lambda: plots.energy_histogram({"raw": RANDOM.normal(size=50)}, marks={"alpha": 0.0}),
     "volume_energy_scatter": lambda: plots.volume_energy_scatter({"raw": (X, X)}, marks={"alpha": (2.0, 1.0)}),
     "contact_bars": lambda: plots.contact_bars({"alpha": {"Na-N": 2.4, "N-N": 3.8}}, limits={"Na-N": 2.1}),
+    "line_plot": lambda: plots.line_plot(X, {"N-H": X}, xlabel="Angle (degrees)", ylabel="N-H (Å)", band=(1.0, 2.0)),
+    "count_bars": lambda: plots.count_bars({"raw": {"contacts": 3}, "pushed": {}}, xlabel="Structures"),
     "loss_curves": lambda: plots.loss_curves({"noise": {"training": 1 / X}}, baselines={"noise": 1.0}),
     "noise_schedule_plot": lambda: plots.noise_schedule_plot({"linear": np.linspace(0.99, 0.01, 20)}),
     "guidance_sweep": lambda: plots.guidance_sweep(*SWEEP, intervals={"E (meV)": ([1, 0], [3, 2])}),
@@ -43,7 +45,7 @@ def test_every_axis_is_labelled(name):
     for axes in figure.axes:
         labels += [axes.get_xlabel(), axes.get_ylabel()]
     shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
-    assert all(label or shared or name == "interval_chart" for label in labels), labels
+    assert all(label or shared or name in ("interval_chart", "count_bars") for label in labels), labels
     with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
     assert all("(" in label or "$" in label for label in with_unit), with_unit
     assert figure.png(60)[:4] == b"\x89PNG"

@@ -12,6 +12,7 @@ from nanh2lib.report.plots.energies import (
     parity_plot,
     powder_patterns,
 )
+from nanh2lib.report.plots.lines import count_bars, line_plot
 from nanh2lib.report.plots.model import (
     budget_curves,
     guidance_sweep,
@@ -32,11 +33,13 @@ __all__ = [
     "ReportFigure",
     "budget_curves",
     "contact_bars",
+    "count_bars",
     "energy_histogram",
     "energy_ranking",
     "energy_volume_curve",
     "guidance_sweep",
     "interval_chart",
+    "line_plot",
     "loss_curves",
     "noise_schedule_plot",
     "parity_plot",

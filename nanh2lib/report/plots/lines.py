@@ -1,0 +1,125 @@
+"""General figures: lines over a common axis, and bars of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from nanh2lib.errors import InputError
+from nanh2lib.report.plots.style import (
+    DASHES,
+    MARKERS,
+    ReportFigure,
+    cycle_colors,
+    finite_array,
+    guide_line,
+    ink,
+    new_figure,
+    styled,
+)
+
+
+@styled
+def line_plot(
+    x: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    marks: Mapping[str, float] | None = None,
+    band: tuple[float, float] | None = None,
+    points: bool = False,
+    log: bool = False,
+) -> ReportFigure:
+    """Draw curves over one axis.
+
+    Parameters
+    ----------
+    x : array_like, shape (n,)
+    curves : mapping
+        Values (n,) by name.
+    xlabel, ylabel : str
+        With units.
+    marks : mapping, optional
+        Named positions on the x axis, drawn as dashed lines.
+    band : tuple of float, optional
+        Range of y that is shaded: where values should lie.
+    points : bool
+        Mark each point.
+    log : bool
+        Logarithmic y axis.
+
+    Raises
+    ------
+    InputError
+        No curve, or lengths differ.
+    """
+    if not curves:
+        raise InputError("line plot: nothing to draw; give {name: values}")
+    positions = finite_array(x, "x values")
+    figure, (axes,) = new_figure(6.2, 3.7)
+    if band is not None:
+        axes.axhspan(*band, color=ink(), alpha=0.10, linewidth=0)
+    for k, ((name, values), color) in enumerate(zip(curves.items(), cycle_colors(len(curves)), strict=True)):
+        y = finite_array(values, name)
+        if len(y) != len(positions):
+            raise InputError(f"line plot: {name!r} has {len(y)} values for {len(positions)} positions")
+        marker = MARKERS[k % len(MARKERS)] if points else None
+        axes.plot(positions, y, color=color, linestyle=DASHES[k % len(DASHES)], marker=marker, label=name)
+    for name, position in (marks or {}).items():
+        guide_line(axes, x=position, label=name)
+    if log:
+        axes.set_yscale("log")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if len(curves) > 1:
+        axes.legend()
+    return figure
+
+
+@styled
+def count_bars(
+    counts: Mapping[str, Mapping[str, float]], *, xlabel: str, log: bool = False, decimals: int = 0
+) -> ReportFigure:
+    """Draw horizontal bars, e.g. failed checks by name for several sets.
+
+    Parameters
+    ----------
+    counts : mapping of mapping
+        Number by row, by data set.
+    xlabel : str
+    log : bool
+        Logarithmic axis; zeros are left out.
+    decimals : int
+        Of the numbers written beside the bars.
+
+    Raises
+    ------
+    InputError
+        Nothing to draw.
+    """
+    rows = list(dict.fromkeys(row for data in counts.values() for row in data))
+    if not rows:
+        raise InputError("bars: nothing to draw; give {data set: {row: number}}")
+    figure, (axes,) = new_figure(6.6, 0.34 * len(rows) * max(1.0, 0.7 * len(counts)) + 1.3)
+    height = 0.82 / len(counts)
+    y = np.arange(len(rows))
+    for k, (name, color) in enumerate(zip(counts, cycle_colors(len(counts)), strict=True)):
+        widths = [float(counts[name].get(row, 0.0)) for row in rows]
+        bars = axes.barh(y + (k - (len(counts) - 1) / 2) * height, widths, height, color=color, label=name)
+        axes.bar_label(bars, [f"{value:.{decimals}f}" for value in widths], fontsize=8.5, padding=2)
+    axes.set_yticks(y, rows)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    if log:
+        axes.set_xscale("log")
+    elif decimals == 0:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.1)
+    if len(counts) > 1:
+        axes.legend()
+    return figure

@@ -1,0 +1,116 @@
+"""Energies of the published structures and of alpha: by any potential now, by DFT from a committed file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pymatgen.core import Structure
+
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+from nanh2lib.energy.labels import EnergyResult, LabelSettings, label_structures
+from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.report.published import published_structures, reference_structure
+
+ALPHA = "alpha"
+
+
+def reference_crystals() -> dict[str, Structure]:
+    """Alpha and the eight published structures (errata applied), by key."""
+    return {ALPHA: reference_structure(ALPHA), **{item.key: item.structure for item in published_structures()}}
+
+
+def reference_energies(potential: str) -> dict[str, float]:
+    """Single-point energies of alpha and the published structures, as they are.
+
+    Parameters
+    ----------
+    potential : str
+        Name of a potential.
+
+    Returns
+    -------
+    dict
+        eV per formula unit by key; alpha first. Computed once for each process.
+
+    Raises
+    ------
+    ComputationError
+        One of them cannot be computed.
+    """
+    return dict(_reference_energies(potential))
+
+
+@lru_cache(maxsize=8)
+def _reference_energies(potential: str) -> tuple[tuple[str, float], ...]:
+    labels = label_structures(
+        reference_crystals(), LabelSettings(potential=potential), compound=SODIUM_AMIDE, progress=False
+    )
+    found = []
+    for key, label in labels.items():
+        if not isinstance(label, EnergyResult):
+            raise ComputationError(f"{key}: no {potential} energy ({label.reason})")
+        found.append((key, label.energy_per_fu))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class CommittedEnergies:
+    """Energies that a script computed earlier and that are kept in the project.
+
+    Attributes
+    ----------
+    label : str
+        Settings, e.g. ``"pw400-k0.4"``: plane waves to 400 eV, k-points 0.4 per A apart.
+    energies : mapping
+        eV per formula unit by key.
+    """
+
+    label: str
+    energies: Mapping[str, float]
+
+
+def committed_dft_energies(path: str | Path, label: str | None = None) -> CommittedEnergies:
+    """Read the GPAW (PBE) energies that ``scripts/gpaw_published.py`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        ``benchmarks/results/gpaw_published.json``.
+    label : str, optional
+        Settings; by default those with the most structures.
+
+    Raises
+    ------
+    InputError
+        The file is missing or of another form, or has no energy with these settings.
+    """
+    path = Path(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        counts = Counter(name for entry in rows.values() for name in entry)
+        chosen = label or max(sorted(counts), key=lambda name: counts[name])
+        energies = {key: float(entry[chosen]["ev_per_fu"]) for key, entry in rows.items() if chosen in entry}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a table of DFT energies ({error!r}); restore the committed file") from error
+    if not energies:
+        raise InputError(f"{path}: no energies with the settings {label!r}; there are: {', '.join(sorted(counts))}")
+    order = {key: place for place, key in enumerate(reference_crystals())}
+    return CommittedEnergies(chosen, dict(sorted(energies.items(), key=lambda pair: order.get(pair[0], len(order)))))
+
+
+def above(energies: Mapping[str, float], zero: str = ALPHA) -> dict[str, float]:
+    """Energies in meV above one of them.
+
+    Raises
+    ------
+    InputError
+        There is no such entry.
+    """
+    if zero not in energies:
+        raise InputError(f"no energy of {zero!r}; there are: {', '.join(energies)}")
+    return {key: 1000 * (energy - energies[zero]) for key, energy in energies.items()}
