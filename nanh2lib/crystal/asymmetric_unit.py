@@ -167,7 +167,7 @@ class Layout:
 
     def to(self, dtype: torch.dtype) -> Layout:
         """Copy with floating tensors of that type."""
-        changes = {
+        changes: dict[str, Any] = {
             name: value.to(dtype)
             for name, value in self.__dict__.items()
             if isinstance(value, Tensor) and value.is_floating_point()
@@ -243,7 +243,9 @@ class AsymmetricUnit:
             if tuple(tensor.shape) != shape:
                 raise InputError(f"AsymmetricUnit.{name}: expected shape {shape}, got {tuple(tensor.shape)}")
             if tensor.dtype != self.lattice_parameters.dtype:
-                raise InputError(f"AsymmetricUnit.{name}: dtype {tensor.dtype}, lattice {self.lattice_parameters.dtype}")
+                raise InputError(
+                    f"AsymmetricUnit.{name}: dtype {tensor.dtype}, lattice {self.lattice_parameters.dtype}"
+                )
 
     @property
     def batch_size(self) -> int:

@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Composition, Element, Structure
 
-from nanh2lib.crystal.rigid_unit import NA, NANH2, NH2, Compound, RigidUnit
-from nanh2lib.crystal.unit_fit import fit_unit
+from nanh2lib.crystal.rigid_unit import NA, NH2, Compound, RigidUnit
+from nanh2lib.crystal.unit_fit import UnitFit, fit_unit
 from nanh2lib.errors import InputError
 
 BOND_SLACK = 0.3
 """Two non-metal atoms are bonded when closer than the sum of covalent radii plus this, A."""
 RIGIDITY_TOLERANCE = 0.15
 """Fragments whose fitted atoms deviate more than this (root mean square, A) are another kind of unit."""
+
+KNOWN_UNITS: tuple[RigidUnit, ...] = (NA, NH2)
+"""Units with a standard geometry, used by default where they fit."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,20 @@ def _symbol(species: Composition, index: int) -> str:
     return "H" if symbol in ("D", "T") else str(symbol)
 
 
-def infer_units(fragments: Sequence[Fragment], lattice: NDArray[np.float64]) -> tuple[RigidUnit, ...]:
+def infer_units(
+    fragments: Sequence[Fragment], lattice: NDArray[np.float64], known: Sequence[RigidUnit] = KNOWN_UNITS
+) -> tuple[RigidUnit, ...]:
     """Kinds of rigid units among fragments.
 
-    Known units (Na, NH2) are used where they fit; any other kind takes the geometry of its first
-    fragment. Single metal atoms come first, then other single atoms, then molecules by formula.
+    Known units are used where they fit; any other kind takes the geometry of its first fragment.
+    Single metal atoms come first, then other single atoms, then molecules by size and formula.
 
     Parameters
     ----------
     fragments : sequence of Fragment
     lattice : ndarray, shape (3, 3)
         Rows, A.
+    known : sequence of RigidUnit
     """
     kinds: list[RigidUnit] = []
     for fragment in fragments:
@@ -110,8 +116,8 @@ def infer_units(fragments: Sequence[Fragment], lattice: NDArray[np.float64]) -> 
         same = [kind for kind in kinds if sorted(kind.species) == sorted(fragment.species)]
         if any(fit_unit(kind, fragment.species, cart).rms < RIGIDITY_TOLERANCE for kind in same):
             continue
-        known = [u for u in (NA, NH2) if sorted(u.species) == sorted(fragment.species)]
-        fitting = [u for u in known if fit_unit(u, fragment.species, cart).rms < RIGIDITY_TOLERANCE]
+        candidates = [unit for unit in known if sorted(unit.species) == sorted(fragment.species)]
+        fitting = [u for u in candidates if fit_unit(u, fragment.species, cart).rms < RIGIDITY_TOLERANCE]
         name = fragment.formula + "'" * len(same)
         kinds.append(fitting[0] if fitting else RigidUnit.from_atoms(name, fragment.species, cart))
     return tuple(sorted(kinds, key=_kind_order))
@@ -122,8 +128,8 @@ def _kind_order(unit: RigidUnit) -> tuple[int, float, str]:
     return (unit.n_atoms, 0.0 if element.is_metal else 1.0, unit.name)
 
 
-def assign_units(fragments: Sequence[Fragment], compound: Compound) -> list[int]:
-    """Index of the compound's unit that each fragment is.
+def check_counts(fragments: Sequence[Fragment], compound: Compound) -> None:
+    """Refuse fragments that are not a whole number of formula units of a compound.
 
     Raises
     ------
@@ -131,25 +137,45 @@ def assign_units(fragments: Sequence[Fragment], compound: Compound) -> list[int]
         A fragment is none of the compound's units (a broken or foreign unit), or the numbers
         are not those of a whole number of formula units.
     """
-    kinds = {tuple(sorted(unit.species)): i for i, unit in enumerate(compound.units)}
+    wanted: Counter[tuple[str, ...]] = Counter()
+    for unit, count in zip(compound.units, compound.counts, strict=True):
+        wanted[tuple(sorted(unit.species))] += count
     found = Counter(fragment.formula for fragment in fragments)
     listing = ", ".join(f"{count} {formula}" for formula, count in sorted(found.items()))
     expected = ", ".join(f"{unit.name} ({'-'.join(unit.species)})" for unit in compound.units)
-    assigned = []
+    numbers: Counter[tuple[str, ...]] = Counter()
     for fragment in fragments:
-        kind = kinds.get(tuple(sorted(fragment.species)))
-        if kind is None:
+        key = tuple(sorted(fragment.species))
+        if key not in wanted:
             raise InputError(
                 f"atoms {list(fragment.indices)} form {fragment.formula!r}, which is not a unit of {compound.name}: "
                 f"found {listing}; expected {expected}. Units may be broken, or another compound was declared"
             )
-        assigned.append(kind)
-    ratios = {assigned.count(i) / count for i, count in enumerate(compound.counts)}
+        numbers[key] += 1
+    ratios = {numbers[key] / count for key, count in wanted.items()}
     if len(ratios) != 1:
         raise InputError(f"found {listing}: not a whole number of {compound.name} ({expected})")
-    return assigned
 
 
-def split_subunits(compound: Compound) -> bool:
-    """True for the lossy scheme ``paper``, whose unit is not a bonded fragment."""
-    return NANH2 in compound.units
+def unit_for(fragment: Fragment, kinds: Sequence[RigidUnit], lattice: NDArray[np.float64]) -> tuple[int, UnitFit]:
+    """Index and fit of the unit that lies over a fragment best.
+
+    Raises
+    ------
+    InputError
+        No unit has its atoms, or the best one deviates by more than `RIGIDITY_TOLERANCE`.
+    """
+    cart = fragment.frac_coords @ lattice
+    species = sorted(fragment.species)
+    fits = [(i, fit_unit(u, fragment.species, cart)) for i, u in enumerate(kinds) if sorted(u.species) == species]
+    if not fits:
+        names = ", ".join(unit.name for unit in kinds)
+        raise InputError(f"atoms {list(fragment.indices)} form {fragment.formula!r}, which is none of {names}")
+    index, fit = min(fits, key=lambda item: item[1].rms)
+    if fit.rms > RIGIDITY_TOLERANCE:
+        raise InputError(
+            f"atoms {list(fragment.indices)} ({fragment.formula}) deviate by {fit.rms:.3f} A (root mean square) from "
+            f"the rigid unit {kinds[index].name}; the limit is {RIGIDITY_TOLERANCE} A: check the geometry, or give "
+            "units with another one (infer_compound with known=())"
+        )
+    return index, fit

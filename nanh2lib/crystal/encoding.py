@@ -94,7 +94,8 @@ class ZLayout:
             kind = self.units.index(site.unit)
             if used[kind] >= self.slots[kind]:
                 raise InputError(
-                    f"template {template.label}: more than the {self.slots[kind]} {site.unit.name} units that z has room for"
+                    f"template {template.label}: more than the {self.slots[kind]} {site.unit.name} units "
+                    "that z has room for"
                 )
             first = starts[kind] + used[kind] * self.widths[kind]
             result.append(torch.arange(first, first + self.widths[kind]))
@@ -110,7 +111,7 @@ class ZLayout:
         return mask
 
     def encode(self, asymmetric_unit: AsymmetricUnit) -> Tensor:
-        """z (B, D) of a batch; masked entries are zero."""
+        """Vectors z (B, D) of a batch; masked entries are zero."""
         unit = asymmetric_unit
         lattice = lattice_parameters_to_matrix(unit.lattice_parameters)
         cart = unit.frac_origins @ lattice
@@ -136,8 +137,9 @@ class ZLayout:
         if not bool(good.all()):
             first = int((~good).nonzero()[0])
             raise InputError(
-                f"z[{first}] cannot be decoded: lattice {[round(v, 3) for v in z[first, -N_LATTICE:].tolist()]} or another "
-                "entry is not a real cell; drop such rows with ZLayout.decodable"
+                f"z[{first}] cannot be decoded: it is not finite or its lattice parameters "
+                f"{[round(v, 3) for v in z[first, -N_LATTICE:].tolist()]} span no cell; "
+                "drop such rows with ZLayout.decodable"
             )
         parameters = template.space_group.symmetrize_lattice(z[:, -N_LATTICE:])
         # Cartesian coordinates belong to the lattice that z itself names.

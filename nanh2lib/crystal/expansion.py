@@ -41,7 +41,7 @@ class Crystals:
         return self.frac_coords @ self.lattice
 
     def structures(self) -> list[Structure]:
-        """pymatgen structures, coordinates wrapped into the cell."""
+        """Structures of pymatgen, coordinates wrapped into the cell."""
         lattices = self.lattice.detach().to(torch.float64).cpu().numpy()
         coords = self.frac_coords.detach().to(torch.float64).cpu().numpy()
         coords = coords - np.floor(coords + 1e-12)

@@ -82,7 +82,9 @@ def _closure(generators: list[int], table: NDArray[np.int64]) -> set[int]:
     return reached
 
 
-def _extend(generators: list[int], images: tuple[int, ...], source: NDArray[np.int64], target: NDArray[np.int64]) -> list[int] | None:
+def _extend(
+    generators: list[int], images: tuple[int, ...], source: NDArray[np.int64], target: NDArray[np.int64]
+) -> list[int] | None:
     """Images of all source elements under the homomorphism fixed by its generators, or None."""
     mapping = {0: 0}
     frontier = [0]
@@ -90,18 +92,14 @@ def _extend(generators: list[int], images: tuple[int, ...], source: NDArray[np.i
         element = frontier.pop()
         for generator, image in zip(generators, images, strict=True):
             product, value = int(source[element, generator]), int(target[mapping[element], image])
-            if mapping.setdefault(product, value) != value:
+            if product not in mapping:
+                mapping[product] = value
+                frontier.append(product)
+            elif mapping[product] != value:
                 return None
-            if product not in frontier and len(mapping) <= len(source) and product != element:
-                if not all(int(source[product, g]) in mapping for g in generators):
-                    frontier.append(product)
-    if len(mapping) != len(source):
-        return None
-    full = [mapping[i] for i in range(len(source))]
-    consistent = all(
-        full[int(source[a, b])] == int(target[full[a], full[b]]) for a in range(len(full)) for b in range(len(full))
-    )
-    return full if consistent else None
+    full = np.array([mapping[i] for i in range(len(source))])
+    consistent = bool((full[source] == target[full[:, None], full[None]]).all())
+    return [int(i) for i in full] if consistent else None
 
 
 def _nonlinear_modes(unit: RigidUnit, site: WyckoffSite) -> tuple[FloatArray, ...]:

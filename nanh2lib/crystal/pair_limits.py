@@ -45,14 +45,14 @@ class PairLimits:
         InputError
             A distance is not positive or a symbol is not an element.
         """
-        rows = []
+        rows: list[tuple[str, str, float]] = []
         for (first, second), distance in pairs.items():
             for symbol in (first, second):
                 if not Element.is_valid_symbol(symbol):
                     raise InputError(f"contact limits: {symbol!r} is not an element symbol")
             if not distance > 0:
                 raise InputError(f"contact limits: {first}-{second} = {distance!r} A; give a positive distance")
-            rows.append((*sorted((first, second)), float(distance)))
+            rows.append((min(first, second), max(first, second), float(distance)))
         return cls(tuple(sorted(rows)), default_scale)
 
     def limit(self, first: str, second: str) -> float:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
+from nanh2lib.crystal.hall import hall_numbers_for, hall_operations, primitive_vectors, unique_operations
 from nanh2lib.crystal.origin import origin_shifts
-from nanh2lib.crystal.space_group import SpaceGroup, hall_numbers_for
+from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.errors import ComputationError, InputError
 
 FloatArray = NDArray[np.float64]
@@ -52,10 +53,11 @@ def standardized(structure: Structure, symprec: float = 1e-2) -> Structure:
     if result is None:
         raise ComputationError(f"spglib cannot standardise {structure.formula} at symprec {symprec} A")
     lattice, frac, numbers = result
-    return checked_structure(Structure(Lattice(lattice), [int(n) for n in numbers], frac))
+    species = [Element.from_Z(int(n)).symbol for n in numbers]
+    return checked_structure(Structure(Lattice(lattice), species, frac))
 
 
-def find_setting(structure: Structure, symprec: float = 1e-2) -> Setting:
+def find_setting(structure: Structure, symprec: float = 1e-2, *, any_origin: bool = False) -> Setting:
     """Which of the 530 settings a crystal is written in, allowing for a shift of the origin.
 
     Parameters
@@ -64,11 +66,14 @@ def find_setting(structure: Structure, symprec: float = 1e-2) -> Setting:
         Right-handed (see `checked_structure`).
     symprec : float
         A.
+    any_origin : bool
+        Take the lowest Hall number that fits these axes, whatever the origin; otherwise the one
+        with the smallest origin shift (it tells the origin choices of a group apart).
 
     Returns
     -------
     Setting
-        The one with the smallest origin shift; free (polar) components of the shift are zero.
+        Free (polar) components of its shift are zero.
 
     Raises
     ------
@@ -86,52 +91,54 @@ def find_setting(structure: Structure, symprec: float = 1e-2) -> Setting:
         )
     rotations = np.asarray(dataset.rotations, dtype=np.int64)
     translations = np.asarray(dataset.translations, dtype=np.float64)
-    best: Setting | None = None
+    best: tuple[float, int, FloatArray] | None = None
     for hall_number in hall_numbers_for(int(dataset.number)):
-        group = SpaceGroup.from_hall(hall_number)
-        shift = _shift_to(group, rotations, translations, structure.lattice.abc, symprec)
-        if shift is not None and (best is None or np.abs(shift).sum() < np.abs(best.origin_shift).sum() - 1e-6):
-            best = Setting(group, shift)
+        shift = _shift_to(hall_number, rotations, translations, structure.lattice.abc, symprec)
+        if shift is None:
+            continue
+        length = 0.0 if any_origin else float(np.abs(shift).sum())
+        if best is None or length < best[0] - 1e-6:
+            best = (length, hall_number, shift)
     if best is None:
         raise InputError(
-            f"{structure.formula}: the cell {np.round(structure.lattice.parameters, 3).tolist()} is none of the tabulated "
-            f"settings of space group {dataset.international} ({dataset.number}), for instance because it is primitive; "
-            "use standardize=True"
+            f"{structure.formula}: the cell {np.round(structure.lattice.parameters, 3).tolist()} is none of the "
+            f"tabulated settings of space group {dataset.international} ({dataset.number}), for instance because it "
+            "is primitive or a supercell; use standardize=True"
         )
-    return best
+    return Setting(SpaceGroup.from_hall(best[1]), best[2])
 
 
 def _shift_to(
-    group: SpaceGroup,
+    hall_number: int,
     rotations: NDArray[np.int64],
     translations: FloatArray,
     lengths: tuple[float, float, float],
     symprec: float,
 ) -> FloatArray | None:
-    if len(rotations) != group.order:
+    if len(rotations) != len(hall_operations(hall_number)[0]):
         return None
-    wanted, wanted_translations = group.unique_rotations
+    wanted, wanted_translations = unique_operations(hall_number)
     found = {r.tobytes(): w for r, w in zip(rotations, translations, strict=True)}
     if {r.tobytes() for r in wanted} != set(found):
         return None
     given = np.array([found[r.tobytes()] for r in wanted])
-    tolerance = max(1e-3, 8 * symprec / min(lengths))
-    solved = origin_shifts(wanted, given, wanted_translations, group.primitive, min(tolerance, 0.06))
+    tolerance = min(max(1e-3, 8 * symprec / min(lengths)), 0.06)
+    primitive = primitive_vectors(hall_number)
+    solved = origin_shifts(wanted, given, wanted_translations, primitive, tolerance)
     if solved is None:
         return None
     shifts = solved.shifts - np.round(solved.shifts)
     shift = shifts[np.abs(shifts).sum(1).argmin()]
-    return np.asarray(_refined(shift, group, wanted, given, wanted_translations))
+    return np.asarray(_refined(shift, primitive, wanted, given, wanted_translations))
 
 
 def _refined(
-    shift: FloatArray, group: SpaceGroup, rotations: NDArray[np.int64], given: FloatArray, wanted: FloatArray
+    shift: FloatArray, primitive: FloatArray, rotations: NDArray[np.int64], given: FloatArray, wanted: FloatArray
 ) -> FloatArray:
     """Least-squares polish of a shift against the translations of all operations."""
     matrix = (rotations - np.eye(3)).reshape(-1, 3)
-    inverse = np.linalg.inv(group.primitive)
     misfit = (given - wanted).reshape(-1, 3) - (rotations - np.eye(3)) @ shift
-    primitive = misfit @ inverse.T
-    residual = (primitive - np.round(primitive)) @ group.primitive.T
+    fractions = misfit @ np.linalg.inv(primitive).T
+    residual = (fractions - np.round(fractions)) @ primitive.T
     correction = np.linalg.lstsq(matrix, residual.reshape(-1), rcond=1e-6)[0]
     return np.asarray(shift + correction)

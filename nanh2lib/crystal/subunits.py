@@ -55,7 +55,9 @@ def _same_mode(hall_number: int, letter: str, source: RigidUnit, mode: int, targ
     for index, operations in enumerate(orientation_modes(target, hall_number, letter)):
         if np.abs(operations - wanted).max() < 1e-3:
             return index
-    raise SubunitError(f"{target.name} has no orientation on site {letter} of Hall {hall_number} like that of {source.name}")
+    raise SubunitError(
+        f"{target.name} has no orientation on site {letter} of Hall {hall_number} like that of {source.name}"
+    )
 
 
 def to_subunits(asymmetric_unit: AsymmetricUnit) -> AsymmetricUnit:

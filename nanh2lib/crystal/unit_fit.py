@@ -43,7 +43,7 @@ class UnitFit:
 
 
 def kabsch(body: FloatArray, target: FloatArray) -> FloatArray:
-    """Rotation R that minimises sum |R b - t|^2 about the common origin (Kabsch 1976)."""
+    """Rotation R that minimises sum (R b - t)^2 about the common origin (Kabsch 1976)."""
     u, _, vh = np.linalg.svd(target.T @ body)
     sign = np.sign(np.linalg.det(u @ vh))
     return np.asarray(u @ np.diag([1.0, 1.0, sign]) @ vh)
@@ -109,7 +109,7 @@ def _fit_about(
     """Try every pair of atoms on the body's widest pair, then refine."""
     n = len(body)
     areas = np.linalg.norm(np.cross(body[:, None], body[None]), axis=-1)
-    first, second = np.unravel_index(int(areas.argmax()), areas.shape)
+    first, second = (int(i) for i in np.unravel_index(int(areas.argmax()), areas.shape))
     if unit.is_linear:
         first = second = int(np.linalg.norm(body, axis=1).argmax())
     best: tuple[FloatArray, tuple[int, ...], float] | None = None
