@@ -11,7 +11,7 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
-from nanh2lib.crystal.connectivity import assign_units, find_fragments
+from nanh2lib.crystal.connectivity import check_counts, find_fragments
 from nanh2lib.crystal.expansion import Crystals, expand_tensors
 from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS, PairLimits
 from nanh2lib.crystal.rigid_unit import Compound
@@ -227,7 +227,7 @@ def _validate_structure(
         crystal = checked_structure(structure)
         fragments = find_fragments(crystal)
         if compound is not None:
-            assign_units(fragments, compound)
+            check_counts(fragments, compound)
     except InputError as error:
         return ValidationReport((Check("fragments", False, "not measurable", "whole units", str(error)),))
     order = [i for fragment in fragments for i in fragment.indices]
