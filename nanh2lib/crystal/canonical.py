@@ -287,10 +287,16 @@ def site_translations(projection: bytes) -> FloatArray:
     return np.asarray(fixed[[int(first), int(second)]])
 
 
+@lru_cache(maxsize=16)
+def _reduced_cell(lattice: bytes) -> FloatArray:
+    matrix = np.frombuffer(lattice, dtype=np.float64).reshape(1, 3, 3).copy()
+    return np.asarray(minkowski_reduce(torch.as_tensor(matrix))[1][0].numpy())
+
+
 def _reduced(basis: FloatArray, lattice: FloatArray) -> FloatArray:
     """Shortest basis of the same translations in a given cell."""
     if len(basis) == 3:
-        return np.asarray(minkowski_reduce(torch.as_tensor(lattice)[None])[1][0].numpy())
+        return _reduced_cell(lattice.tobytes())
     if len(basis) == 2:
         first, second = basis
         while True:

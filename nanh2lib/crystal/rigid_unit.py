@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class RigidUnit:
     def is_monatomic(self) -> bool:
         return self.n_atoms == 1
 
-    @property
+    @cached_property
     def is_linear(self) -> bool:
         """True for two or more atoms on one line through the reference point."""
         return self.n_atoms > 1 and bool(np.linalg.matrix_rank(self.body, tol=1e-3) == 1)
@@ -80,7 +80,7 @@ class RigidUnit:
         """Schoenflies symbol and operations (G, 3, 3) about the reference point; see `unit_symmetry`."""
         return unit_symmetry(self)
 
-    @property
+    @cached_property
     def is_chiral(self) -> bool:
         """True when no improper operation maps the unit onto itself."""
         if self.is_monatomic or self.is_linear:

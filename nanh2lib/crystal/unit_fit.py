@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.transform import Rotation
 
 from nanh2lib.crystal.rigid_unit import RigidUnit, unit_symmetry
 from nanh2lib.errors import InputError
-from nanh2lib.geometry.rotations import canonical_quaternion, matrix_to_quaternion
+from nanh2lib.geometry.rotations import rotation_onto
 
 FloatArray = NDArray[np.float64]
 
@@ -137,11 +138,16 @@ def _frame(first: FloatArray, second: FloatArray) -> FloatArray | None:
     if length < 1e-6:
         return None
     x = first / length
-    normal = np.cross(x, second)
+    normal = _cross(x, second)
     if np.linalg.norm(normal) < 1e-6:
-        normal = np.cross(x, np.eye(3)[int(np.abs(x).argmin())])
+        normal = _cross(x, np.eye(3)[int(np.abs(x).argmin())])
     z = normal / np.linalg.norm(normal)
-    return np.stack([x, np.cross(z, x), z], axis=1)
+    return np.stack([x, _cross(z, x), z], axis=1)
+
+
+def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Cross product of two vectors, without the overhead of `numpy.cross`."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def canonical_rotation(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
@@ -154,20 +160,26 @@ def canonical_rotation(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
     if unit.is_monatomic:
         return np.eye(3)
     if unit.is_linear:
-        from nanh2lib.geometry.rotations import rotation_onto
-
         axis = rotation[:, 0]
         if unit_symmetry(unit)[0] == "D_inf_h":
             leading = axis[np.abs(axis) > 1e-6][0]
             axis = axis * np.sign(leading)
         return np.asarray(rotation_onto(torch.as_tensor(axis)[None])[0].numpy())
     candidates = equivalent_rotations(unit, rotation)
-    quaternions = canonical_quaternion(matrix_to_quaternion(torch.as_tensor(candidates))).numpy()
-    keep = list(range(len(candidates)))
-    for column in quaternions.T:
-        top = max(column[k] for k in keep)
-        keep = [k for k in keep if column[k] > top - 1e-6]
+    keep = np.arange(len(candidates))
+    for column in _quaternions(candidates).T:
+        values = column[keep]
+        keep = keep[values > values.max() - 1e-6]
+        if len(keep) == 1:
+            break
     return np.asarray(candidates[keep[0]])
+
+
+def _quaternions(rotations: FloatArray) -> FloatArray:
+    """Quaternions (n, 4), real part first, the first entry that is not zero (to 1e-9) positive."""
+    result = np.roll(Rotation.from_matrix(rotations).as_quat(), 1, axis=1)
+    leading = result[np.arange(len(result)), (np.abs(result) > 1e-9).argmax(1)]
+    return np.asarray(result * np.sign(leading)[:, None])
 
 
 def equivalent_rotations(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
