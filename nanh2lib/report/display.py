@@ -16,8 +16,15 @@ from nanh2lib.report.drawing import write_bytes
 STYLE = """<style>
 .nanh2-figure{margin:1rem 0;text-align:left}
 .nanh2-figure img{max-width:100%;height:auto;border-radius:6px}
-.nanh2-figure img.nanh2-paper{background:#fff}
+.nanh2-figure img.nanh2-paper{background:#fff!important}
 .nanh2-figure figcaption{margin-top:.4rem;font-size:.92em;line-height:1.4}
+.nanh2-figure figcaption{text-align:left!important;font-weight:400!important}
+.nanh2-figure figcaption,.nanh2-figure figcaption *{color:var(--pst-color-text-base,inherit)!important}
+.nanh2-figure figcaption a{color:var(--pst-color-link,inherit)!important;text-decoration:underline}
+.nanh2-compare label{color:var(--pst-color-text-base,inherit)}
+html[data-theme="dark"] .cell_output .text_html:has(.nanh2-figure){background:none!important;padding:0!important}
+html[data-theme="dark"] .cell_output .widget-subarea{background:none!important;padding:0!important}
+html[data-theme="dark"] .cell_output .nanh2-figure img{padding:0!important}
 .cell_output:has(.nanh2-live),.jp-OutputArea:has(.nanh2-live){display:flex;flex-wrap:wrap;gap:1rem}
 .cell_output:has(.nanh2-live)>*,.jp-OutputArea:has(.nanh2-live)>*{flex:1 1 320px;min-width:0}
 .nanh2-dark{display:none!important}
@@ -169,7 +176,7 @@ class GalleryItem:
         if self.cif:
             address = data_uri(self.cif.encode(), "chemical/x-cif")
             name = html.escape(self.file_name, quote=True)
-            link = f'<br><a href="{address}" download="{name}">CIF <span>({name})</span></a>'
+            link = f'<br><a href="{address}" download="{name}">CIF ({name})</a>'
         note = f"<br>{html.escape(self.note)}" if self.note else ""
         extra = f"<strong>{html.escape(self.title)}</strong>{note}{link}"
         return _figure_html(self.picture.image_html(), "", extra=extra)

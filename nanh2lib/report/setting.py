@@ -10,9 +10,9 @@ import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
-from nanh2lib.crystal.origin import origin_shifts
-from nanh2lib.crystal.space_group import SpaceGroup, hall_numbers_for
-from nanh2lib.errors import ComputationError
+from nanh2lib.crystal.setting import find_setting
+from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.report.measurements import symmetry_dataset
 
 FloatArray = NDArray[np.float64]
@@ -71,12 +71,12 @@ def settle(structure: Structure, symprec: float = 1e-2) -> SettledCrystal:
         spglib finds no space group.
     """
     dataset = _dataset(structure, symprec)
-    found = _match(structure, dataset, symprec)
+    found = _match(structure, symprec)
     standardized = found is None
     if found is None:
         structure = _standardized(structure, dataset)
         dataset = _dataset(structure, symprec)
-        found = _match(structure, dataset, symprec)
+        found = _match(structure, symprec)
         if found is None:
             raise ComputationError(
                 f"{structure.formula}: spglib's standard cell of {dataset.international} is in no tabulated "
@@ -133,29 +133,13 @@ def _standardized(structure: Structure, dataset: spglib.SpglibDataset) -> Struct
     return Structure.from_sites([standard[i] for i in order])
 
 
-def _match(structure: Structure, dataset: spglib.SpglibDataset, symprec: float) -> tuple[int, FloatArray] | None:
-    """Hall number and origin shift under which the found operations are the tabulated ones."""
-    rotations = np.asarray(dataset.rotations, dtype=np.int64)
-    found = {r.tobytes(): w for r, w in zip(rotations, dataset.translations, strict=True)}
-    tolerance = 1e-3 + 2 * symprec / min(structure.lattice.abc)
-    matches: list[tuple[int, FloatArray]] = []
-    for hall_number in hall_numbers_for(int(dataset.number)):
-        group = SpaceGroup.from_hall(hall_number)
-        if len(group.rotations) != len(rotations):
-            continue
-        parts, translations = group.unique_rotations
-        parts = np.ascontiguousarray(parts)
-        if {r.tobytes() for r in parts} != set(found):
-            continue
-        given = np.array([found[r.tobytes()] for r in parts])
-        solved = origin_shifts(parts, given, translations, group.primitive, tolerance)
-        if solved is not None:
-            shifts = solved.shifts - np.round(solved.shifts)
-            shift = shifts[np.linalg.norm(shifts @ structure.lattice.matrix, axis=1).argmin()]
-            matches.append((hall_number, _snapped(shift, structure, symprec)))
-    if not matches:
+def _match(structure: Structure, symprec: float) -> tuple[int, FloatArray] | None:
+    """Hall number and origin shift under which the crystal's operations are the tabulated ones."""
+    try:
+        setting = find_setting(structure, symprec)
+    except InputError:  # the axes are no tabulated setting
         return None
-    return min(matches, key=lambda match: (bool(match[1].any()), match[0]))
+    return setting.space_group.hall_number, _snapped(setting.origin_shift, structure, symprec)
 
 
 def _snapped(shift: FloatArray, structure: Structure, symprec: float) -> FloatArray:

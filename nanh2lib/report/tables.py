@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,21 @@ class StructureTable:
             "standardized": self.standardized,
         }
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    def html(self) -> str:
+        """Write the table as HTML, title as its caption."""
+        rows = [("a, b, c (Å)", *self.table.lengths), (f"{', '.join(GREEK)} (°)", *self.table.angles)]
+        rows += [(f"{row.element}({row.label})", row.x, row.y, row.z) for row in self.table.rows]
+        body = "".join(
+            f'<tr><th scope="row" style="text-align:left">{first}</th>'
+            + "".join(f'<td style="text-align:right">{cell}</td>' for cell in cells)
+            + "</tr>"
+            for first, *cells in rows
+        )
+        caption = f'<caption style="caption-side:top;text-align:left"><strong>{escape(self.title)}</strong></caption>'
+        return f'<table class="dataframe nanh2-table">{caption}<tbody>{body}</tbody></table>'
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
 
 def structure_table(crystal: Structure | Candidate | PublishedStructure, *, symprec: float = 1e-2) -> StructureTable:

@@ -223,6 +223,18 @@ def _cell_edges(structure: Structure) -> list[tuple[str, list[float], list[float
     return [("cylinder", placed[i], placed[j], color, EDGE_RADIUS) for i, j in CELL_EDGES]
 
 
+def _nglview() -> Any:
+    """Import nglview without the empty output that its first import leaves in a notebook."""
+    from IPython.utils.capture import capture_output
+
+    try:
+        with capture_output():
+            import nglview
+    except ImportError as error:
+        raise MissingDependencyError("live views need nglview; install it: pip install 'nanh2lib[book]'") from error
+    return nglview
+
+
 def live_view(crystal: Crystal, *, camera: Camera | None = None, width: int = 560, height: int = 340) -> Any:
     """Build an nglview widget: ball and stick for molecules, spheres for ions, the cell, centred.
 
@@ -243,10 +255,7 @@ def live_view(crystal: Crystal, *, camera: Camera | None = None, width: int = 56
     MissingDependencyError
         nglview is not installed.
     """
-    try:
-        import nglview
-    except ImportError as error:
-        raise MissingDependencyError("live views need nglview; install it: pip install 'nanh2lib[book]'") from error
+    nglview = _nglview()
     structure = _in_standard_axes(_structure(crystal))
     text = nglview.TextStructure(pdb_text(structure), ext="pdb")
     view = nglview.NGLWidget(text, default_representation=False)

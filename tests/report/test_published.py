@@ -212,3 +212,17 @@ def test_cifs_in_an_impossible_place_are_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         write_cifs(tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_shipped_alpha_is_at_rest_at_its_potential():
+    """The committed coordinates are the minimum that scripts/make_alpha.py says they are."""
+    from pymatgen.io.ase import AseAtomsAdaptor
+    from sevenn.calculator import SevenNetCalculator
+
+    free = reference_record()["provenance"]["relaxations"][-1]
+    atoms = AseAtomsAdaptor.get_atoms(reference_structure().get_primitive_structure())
+    atoms.calc = SevenNetCalculator("7net-0", device="cpu")
+    per_formula_unit = atoms.get_potential_energy() / 4
+    assert per_formula_unit == pytest.approx(free["energy_ev_per_formula_unit"], abs=2e-4)
+    assert np.abs(atoms.get_forces()).max() < 5e-3  # five decimals are 5e-5 A
