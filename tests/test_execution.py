@@ -1,0 +1,328 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
+from nanh2lib.execution import (
+    ProcessesExecutor,
+    SerialExecutor,
+    ThreadsExecutor,
+    UnitResult,
+    WorkUnit,
+    iterate_units,
+    make_executor,
+    run_units,
+)
+from tests.system import require_module
+
+ROOT = Path(__file__).parents[1]
+
+
+def square(x):
+    return x * x
+
+
+def fail_on_odd(x):
+    if x % 2:
+        raise ValueError(f"{x} is odd\nand that is that")
+    return x
+
+
+def thread_settings():
+    return os.environ.get("OMP_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"), os.getpid()
+
+
+def die(code=1):
+    os._exit(code)
+
+
+def die_if(x, poison):
+    """Note the attempt, then kill the process if this is the poisoned unit."""
+    if x == poison:
+        os._exit(1)
+    time.sleep(0.05)
+    return x
+
+
+def die_once(marker):
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        os._exit(1)
+    return "survived"
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def units(function_arguments):
+    return [WorkUnit(f"u{i}", arguments) for i, arguments in enumerate(function_arguments)]
+
+
+@pytest.mark.parametrize("spec", ["serial", "threads:1", "threads:3", "processes:2"])
+def test_results_come_in_the_order_of_the_units_whatever_the_executor(spec):
+    seen = []
+    with make_executor(spec) as executor:
+        results = run_units(square, units([(i,) for i in range(7)]), executor, seen.append, progress=False)
+    assert [result.value for result in results] == [0, 1, 4, 9, 16, 25, 36]
+    assert [result.key for result in results] == [f"u{i}" for i in range(7)]
+    assert sorted(result.key for result in seen) == [f"u{i}" for i in range(7)]
+    assert all(result.succeeded and result.attempts == 1 for result in results)
+
+
+@pytest.mark.parametrize("spec", ["serial", "processes:2"])
+def test_an_exception_is_a_result_with_its_reason_and_is_not_tried_again(spec):
+    with make_executor(spec) as executor:
+        results = run_units(fail_on_odd, units([(0,), (1,), (2,)]), executor, progress=False)
+    assert [result.value for result in results] == [0, None, 2]
+    assert results[1] == UnitResult("u1", None, "ValueError: 1 is odd and that is that", 1)
+    assert not results[1].succeeded
+
+
+def test_no_units_and_no_executor():
+    assert run_units(square, [], progress=False) == []
+    assert run_units(square, units([(3,)]), progress=False)[0].value == 9
+
+
+def test_a_key_names_one_piece_of_work():
+    with pytest.raises(InputError, match="two units of work have the key 'a'"):
+        run_units(square, [WorkUnit("a", (1,)), WorkUnit("b", (1,)), WorkUnit("a", (2,))], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("proceses:2", "unknown executor 'proceses:2'; give serial, threads:N, processes:N or dask://HOST:PORT"),
+        ("processes:two", "'two' is not a number of workers; for example processes:2"),
+        ("processes:0", "0 workers; give 1 or more"),
+        ("dask://localhost", "give host and port, for example dask://localhost:8786"),
+        ("", "unknown executor ''"),
+    ],
+)
+def test_a_text_that_names_no_executor(spec, words):
+    with pytest.raises(InputError) as caught:
+        make_executor(spec)
+    assert words in str(caught.value)
+
+
+def test_the_number_of_workers():
+    assert make_executor("processes:3").workers == 3
+    assert make_executor("processes:3", workers=1).workers == 1
+    assert make_executor("processes").workers == os.cpu_count()
+    assert isinstance(make_executor("serial"), SerialExecutor)
+    assert isinstance(make_executor("threads:1"), ThreadsExecutor)
+    assert isinstance(make_executor("processes:1"), ProcessesExecutor)
+    assert all(isinstance(make_executor(spec), Executor) for spec in ("serial", "threads:1", "processes:1"))
+
+
+def test_worker_processes_use_one_thread_and_leave_our_environment_alone(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with make_executor("processes:1") as executor:
+        omp, openblas, pid = executor.submit(thread_settings).result()
+    assert (omp, openblas) == ("1", "1")
+    assert pid != os.getpid()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_a_unit_that_kills_its_worker_is_blamed_alone_and_the_others_finish():
+    seen = []
+    work = units([(i, 2) for i in range(6)])
+    with make_executor("processes:2") as executor:
+        results = run_units(die_if, work, executor, seen.append, retries=1, progress=False)
+    assert [result.value for result in results] == [0, 1, None, 3, 4, 5]
+    assert "worker process died 2 times" in results[2].error
+    assert results[2].attempts == 2
+    assert all(result.attempts == 1 for result in results if result.key != "u2")
+    assert sorted(result.key for result in seen) == sorted(result.key for result in results)
+
+
+def test_a_unit_whose_worker_died_by_accident_gets_its_result(tmp_path):
+    with make_executor("processes:1") as executor:
+        (result,) = run_units(die_once, units([(str(tmp_path / "marker"),)]), executor, progress=False)
+    assert result.value == "survived"
+
+
+def test_an_executor_that_cannot_replace_its_workers_gives_failures_not_a_hang():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        results = run_units(die, units([(1,), (1,)]), executor, retries=1, progress=False)
+    assert [result.succeeded for result in results] == [False, False]
+    assert all("BrokenProcessPool" in result.error for result in results)
+
+
+def test_when_writing_a_result_fails_the_rest_is_cancelled_and_the_error_comes_through():
+    seen = []
+
+    def refuse(result):
+        seen.append(result)
+        raise OSError("disk full")
+
+    start = time.monotonic()
+    with make_executor("processes:1") as executor, pytest.raises(OSError, match="disk full"):
+        run_units(sleep, units([(0.01,), (60,), (60,)]), executor, refuse, progress=False)
+    assert len(seen) == 1
+    assert time.monotonic() - start < 30
+
+
+def test_stopping_early_leaves_an_executor_that_can_be_used_again():
+    with make_executor("processes:2") as executor:
+        stream = iterate_units(sleep, units([(0.01,), (30,), (30,), (30,)]), executor)
+        assert next(stream).succeeded
+        stream.close()
+        assert run_units(square, units([(5,)]), executor, progress=False)[0].value == 25
+
+
+def test_a_serial_run_can_be_interrupted():
+    def interrupt(x):
+        if x == 1:
+            raise KeyboardInterrupt
+        return x
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        run_units(interrupt, units([(0,), (1,), (2,)]), None, seen.append, progress=False)
+    assert [result.value for result in seen] == [0]
+
+
+def test_a_cancelled_future_is_the_executors_failure_not_the_units():
+    class Cancelling(SerialExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            future = super().submit(fn, *args, **kwargs).__class__()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    with pytest.raises(ComputationError, match="results that were written are kept"):
+        run_units(square, units([(1,)]), Cancelling(), progress=False)
+
+
+def test_progress_goes_to_stderr(capsys):
+    run_units(square, units([(1,)]), progress=True, description="squares")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "squares" in captured.err
+
+
+DRIVER = """
+import sys
+from nanh2lib.execution import make_executor, run_units
+from tests.test_execution import sleep, units
+if __name__ == "__main__":
+    with make_executor("processes:2") as executor:
+        run_units(sleep, units([(0.01,), (0.01,), (600,), (600,)]), executor,
+                  lambda result: print(result.value, flush=True), progress=False)
+"""
+
+
+def alive(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_driver_however_it_ends(tmp_path, sent):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen(
+        [sys.executable, script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    workers = {int(driver.stdout.readline()) for _ in range(2)}
+    assert all(alive(pid) for pid in workers)
+    time.sleep(0.5)
+    driver.send_signal(sent)
+    driver.wait(30)
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in workers)
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt" in driver.stderr.read()
+
+
+# --- Dask -----------------------------------------------------------------------------------------
+
+
+def start_dask_worker(address, folder):
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+    return start([*command, "--no-nanny", "--local-directory", str(folder)])
+
+
+def start(command):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def dask_cluster(tmp_path):
+    """Address of a scheduler with two worker processes, and those processes."""
+    require_module("distributed", "scale")
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    scheduler = start([*command, "--no-dashboard"])
+    address = ""
+    for line in scheduler.stderr:
+        if "Scheduler at:" in line:
+            address = line.split()[-1]
+            break
+    threading.Thread(target=scheduler.stderr.read, daemon=True).start()
+    workers = [start_dask_worker(address, tmp_path / f"worker{i}") for i in range(2)]
+    for worker in workers:
+        threading.Thread(target=worker.stderr.read, daemon=True).start()
+    try:
+        yield address.removeprefix("tcp://"), workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait(30)
+
+
+@pytest.mark.scale
+@pytest.mark.slow
+def test_a_dask_cluster_that_loses_a_worker_in_mid_run_loses_no_unit(dask_cluster):
+    address, workers = dask_cluster
+    seen = []
+
+    def on_result(result):
+        seen.append(result.key)
+        if len(seen) == 3:
+            workers[0].kill()
+
+    with make_executor(f"dask://{address}") as executor:
+        results = run_units(die_if, units([(i, -1) for i in range(20)]), executor, on_result, progress=False)
+        assert [result.value for result in results] == list(range(20))
+        assert len(seen) == len(set(seen)) == 20
+        failed = run_units(fail_on_odd, units([(1,), (2,)]), executor, progress=False)
+    assert failed[0].error == "ValueError: 1 is odd and that is that"
+    assert failed[1].value == 2
+
+
+@pytest.mark.scale
+def test_no_dask_scheduler_there():
+    require_module("distributed", "scale")
+    from nanh2lib.execution import DaskExecutor
+
+    with pytest.raises(ComputationError, match=r"'dask://127.0.0.1:1': no scheduler answers within 1 s"):
+        DaskExecutor("127.0.0.1:1", timeout=1)
+
+
+def test_dask_without_the_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"install the extra scale: pip install 'nanh2lib\[scale\]'"):
+        make_executor("dask://localhost:8786")
