@@ -74,7 +74,7 @@ def postgresql_server():
         try:
             yield wait_for_server(f"postgresql://tester@/postgres?host={folder}")
         finally:
-            server.send_signal(signal.SIGINT)  # "fast": does not wait for clients
+            server.send_signal(signal.SIGQUIT)  # at once; the data are thrown away
             server.wait(30)
 
 
