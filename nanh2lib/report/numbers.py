@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.report.drawing import write_bytes
 
 NOT_PRINTED = "–"
 """Stands where the publication gives no number, or where a difference has no meaning."""
@@ -221,3 +224,29 @@ def _plain(value: Any, digits: int, place: str) -> Any:
             raise ComputationError(f"{place} is {value}; write None where there is no number")
         return round(value, digits)
     return str(value)
+
+
+def write_results(
+    results_dir: str | Path, name: str, profile: str, seed: int, numbers: Mapping[str, Any], *, digits: int = 6
+) -> Path:
+    """Write the numbers that a notebook hands to the tests, ``results_dir/name.json``, in one step.
+
+    Parameters
+    ----------
+    results_dir : path
+    name : str
+        Name of the notebook, e.g. ``"01_published_tables"``.
+    profile, seed : str, int
+        Written beside the numbers.
+    numbers : mapping
+        Nested mappings, sequences, arrays; floats are rounded to ``digits`` decimals.
+    digits : int
+
+    Raises
+    ------
+    ComputationError
+        A number is NaN or infinite.
+    """
+    plain = plain_numbers({"profile": profile, "seed": seed, **numbers}, digits)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_bytes(Path(results_dir) / f"{name}.json", text.encode())

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from nanh2lib.errors import ComputationError, InputError
-from nanh2lib.report.numbers import NumberTable, check_claims, number_table, plain_numbers, run_words, three_columns
+from nanh2lib.report.numbers import (
+    NumberTable,
+    check_claims,
+    number_table,
+    plain_numbers,
+    run_words,
+    three_columns,
+    write_results,
+)
 
 RUN = {"profile": "smoke", "seed": 0}
 
@@ -53,3 +63,10 @@ def test_plain_numbers_are_json_and_refuse_nan():
     assert plain_numbers(data, 3) == {"a": 0.333, "b": [0, 1, 2], "1": [True, None, "x", 4]}
     with pytest.raises(ComputationError, match=r"numbers\.a\.1 is nan"):
         plain_numbers({"a": [1.0, float("nan")]})
+
+
+def test_results_are_written_with_their_run(tmp_path):
+    path = write_results(tmp_path / "new", "01_tables", "smoke", 0, {"volume": {"α": np.float64(47.2984561234)}})
+    assert path == tmp_path / "new" / "01_tables.json"
+    assert json.loads(path.read_text()) == {"profile": "smoke", "seed": 0, "volume": {"α": 47.298456}}
+    assert [item.name for item in path.parent.iterdir()] == ["01_tables.json"]
