@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from nanh2lib.crystal.space_group import SpaceGroup, WyckoffSite
 from nanh2lib.errors import ComputationError
+from nanh2lib.geometry.ordering import ordered_rows, smallest_row, smallest_rows
 from nanh2lib.geometry.periodic import minkowski_reduce
 
 FloatArray = NDArray[np.float64]
@@ -83,17 +84,6 @@ class _OnSite:
         return Representative(self.orbit, int(self.members[row]), point, self.site)
 
 
-def smallest(rows: FloatArray, tolerance: float = TIE) -> int:
-    """Index of the lexicographically smallest of rows (n, k), entries closer than ``tolerance`` being equal."""
-    keep = np.arange(len(rows))
-    for column in rows.T:
-        values = column[keep]
-        keep = keep[values <= values.min() + tolerance]
-        if len(keep) == 1:
-            break
-    return int(keep[0])
-
-
 def canonical_representatives(
     orbits: Sequence[OrbitPoints],
     group: SpaceGroup,
@@ -152,11 +142,7 @@ def _lowest(described: Sequence[Sequence[Representative]]) -> list[int]:
     letters = [tuple(item.site.letter for item in items) for items in described]
     keep = [i for i, word in enumerate(letters) if word == min(letters)]
     rows = np.array([[item.point for item in described[i]] for i in keep]).reshape(len(keep), -1)
-    order = np.arange(len(keep))
-    for column in rows.T:
-        values = column[order]
-        order = order[values <= values.min() + TIE]
-    return [keep[i] for i in order]
+    return [keep[i] for i in smallest_rows(rows, TIE)]
 
 
 def _on_site(number: int, orbit: OrbitPoints, shift: FloatArray, group: SpaceGroup, by_site_index: bool) -> _OnSite:
@@ -187,7 +173,7 @@ def _first(points: FloatArray, orbit: OrbitPoints, members: IntArray, by_site_in
     rows = np.concatenate([outside.sum(1, keepdims=True), outside, points], axis=1)
     if by_site_index:
         rows = np.concatenate([rows[:, :1], orbit.first_indices[members][:, None], rows[:, 1:]], axis=1)
-    return smallest(rows)
+    return smallest_row(rows, TIE)
 
 
 def _ordered(placed: list[_OnSite], orbits: Sequence[OrbitPoints], by_site_index: bool) -> list[_OnSite]:
@@ -195,11 +181,7 @@ def _ordered(placed: list[_OnSite], orbits: Sequence[OrbitPoints], by_site_index
     if by_site_index:
         return sorted(placed, key=lambda item: int(orbits[item.orbit].first_indices.min()))
     rows = np.array([[ord(item.site.letter), *item.points[item.chosen]] for item in placed])
-    left = list(range(len(placed)))
-    result = []
-    while left:
-        result.append(placed[left.pop(smallest(rows[left]))])
-    return result
+    return [placed[i] for i in ordered_rows(rows, TIE)]
 
 
 def _followers(
@@ -257,7 +239,7 @@ def _nearest(targets: FloatArray, item: _OnSite, lattice: FloatArray) -> list[tu
         low = float(target_distances.min())
         rows, columns = np.nonzero(target_distances < low + DISTANCE_TIE)
         candidates = target_copies[rows, columns]
-        best = smallest(candidates)
+        best = smallest_row(candidates, TIE)
         point = candidates[best]
         result.append((low, Representative(item.orbit, int(members[rows[best]]), point, item.site)))
     return result

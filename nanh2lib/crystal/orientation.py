@@ -18,9 +18,11 @@ from torch import Tensor
 
 from nanh2lib.crystal.rigid_unit import RigidUnit, unit_symmetry
 from nanh2lib.crystal.space_group import SpaceGroup, WyckoffSite
-from nanh2lib.geometry.rotations import nearest_rotation, rotation_onto
+from nanh2lib.geometry.rotations import nearest_rotation, rotation_onto, rotation_vector_to_matrix
 
 FloatArray = NDArray[np.float64]
+REGULAR = 1e-4
+"""Determinant (or length of an axis) below which a mean of orientations has no nearest rotation."""
 
 
 @lru_cache(maxsize=4096)
@@ -161,13 +163,48 @@ def project_orientation(rotation: Tensor, cart_stabilizer: Tensor, body_operatio
     -------
     Tensor, shape (B, 3, 3)
         Polar factor of the mean of S_i^T R B_i; for a linear unit the smallest turn of +x onto
-        the mean axis. Differentiable where the mean is not singular.
+        the mean axis. Differentiable where that mean is a rotation up to a positive stretch;
+        elsewhere (for instance NH2 drawn across its two-fold axis) some allowed orientation
+        near the given one, without gradient.
     """
-    mean = (cart_stabilizer.transpose(-1, -2) @ rotation[:, None] @ body_operations).mean(1)
+    mean = _symmetric_mean(rotation, cart_stabilizer, body_operations)
     if linear:
         axis = mean[..., 0]
-        return rotation_onto(axis / torch.linalg.vector_norm(axis, dim=-1, keepdim=True).clamp_min(1e-12))
+        regular = torch.linalg.vector_norm(axis, dim=-1) > REGULAR
+        if not bool(regular.all()):
+            axis = torch.where(regular[:, None], axis, _regular_axis(rotation, cart_stabilizer, body_operations))
+        return rotation_onto(axis / torch.linalg.vector_norm(axis, dim=-1, keepdim=True))
+    regular = torch.linalg.det(mean) > REGULAR
+    if not bool(regular.all()):
+        mean = torch.where(regular[:, None, None], mean, _regular_mean(rotation, cart_stabilizer, body_operations))
     return polar_factor(mean)
+
+
+def _symmetric_mean(rotation: Tensor, cart_stabilizer: Tensor, body_operations: Tensor) -> Tensor:
+    """Mean over the site symmetry of S_i^T R B_i (B, 3, 3): what of R the site allows, not yet orthogonal."""
+    return (cart_stabilizer.transpose(-1, -2) @ rotation[:, None] @ body_operations).mean(1)
+
+
+def _nearby(rotation: Tensor) -> Tensor:
+    """Orientations (27, B, 3, 3) around given ones, themselves first: starts where those have no nearest answer."""
+    directions = torch.tensor(list(itertools.product((0.0, 1.0, -0.8), repeat=3)), dtype=rotation.dtype)
+    return rotation.detach() @ rotation_vector_to_matrix(directions)[:, None]
+
+
+def _regular_mean(rotation: Tensor, cart_stabilizer: Tensor, body_operations: Tensor) -> Tensor:
+    """For orientations whose mean is singular or a reflection: a rotation nearby that the site does allow."""
+    means = torch.stack([_symmetric_mean(r, cart_stabilizer, body_operations) for r in _nearby(rotation)])
+    determinants = torch.linalg.det(means)
+    # With M also -M commutes with the site symmetry, so one of the two gives a rotation.
+    allowed = means * torch.sign(determinants)[..., None, None]
+    near = (nearest_rotation(allowed) * rotation.detach()).sum((-1, -2))
+    best = torch.where(determinants.abs() > REGULAR, near, torch.full_like(near, -9.0)).argmax(0)
+    return allowed[best, torch.arange(len(rotation))]
+
+
+def _regular_axis(rotation: Tensor, cart_stabilizer: Tensor, body_operations: Tensor) -> Tensor:
+    axes = torch.stack([_symmetric_mean(r, cart_stabilizer, body_operations)[..., 0] for r in _nearby(rotation)])
+    return axes[torch.linalg.vector_norm(axes, dim=-1).argmax(0), torch.arange(len(rotation))]
 
 
 def polar_factor(matrix: Tensor, iterations: int = 12) -> Tensor:
@@ -176,10 +213,10 @@ def polar_factor(matrix: Tensor, iterations: int = 12) -> Tensor:
     Unlike an SVD its gradient is finite where singular values coincide. Matrices without a
     positive determinant get the (not differentiated) SVD answer.
     """
-    determinant = torch.linalg.det(matrix)
-    regular = determinant > 1e-4
-    fallback = nearest_rotation(matrix.detach())
-    x = torch.where(regular[:, None, None], matrix, fallback)
+    regular = torch.linalg.det(matrix) > REGULAR
+    x = matrix
+    if not bool(regular.all()):
+        x = torch.where(regular[:, None, None], matrix, nearest_rotation(matrix.detach()))
     for _ in range(iterations):
         inverse_transpose = torch.linalg.inv(x).transpose(-1, -2)
         scale = (torch.linalg.matrix_norm(inverse_transpose) / torch.linalg.matrix_norm(x)).sqrt()

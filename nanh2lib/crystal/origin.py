@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,8 @@ def solve_congruences(matrix: IntArray, right: FloatArray, tolerance: float) -> 
         None when the congruences contradict each other. Uses the Smith normal form S A T = D
         (sympy): with y = T^-1 p, D y = S right modulo 1 decouples.
     """
-    from sympy import ZZ, Matrix
-    from sympy.matrices.normalforms import smith_normal_decomp
-
     unique, rows = np.unique(matrix, axis=0, return_index=True)
-    diagonal, left, columns = smith_normal_decomp(Matrix(unique.tolist()), domain=ZZ)
-    d = np.array(diagonal.tolist(), dtype=np.int64)
-    s, t = (np.array(m.tolist(), dtype=np.int64) for m in (left, columns))
+    d, s, t = _smith_normal_form(tuple(tuple(int(x) for x in row) for row in unique))
     target = s @ right[rows]
     rank = min(d.shape)
     entries = [int(d[i, i]) if i < rank else 0 for i in range(3)]
@@ -72,6 +68,16 @@ def solve_congruences(matrix: IntArray, right: FloatArray, tolerance: float) -> 
     if not kept:
         return None
     return OriginShifts(np.array(kept), np.array(free).reshape(-1, 3))
+
+
+@lru_cache(maxsize=1024)
+def _smith_normal_form(matrix: tuple[tuple[int, ...], ...]) -> tuple[IntArray, IntArray, IntArray]:
+    """Integer matrices D, S, T with S A T = D diagonal; S and T are unimodular."""
+    from sympy import ZZ, Matrix
+    from sympy.matrices.normalforms import smith_normal_decomp
+
+    d, s, t = (np.array(m.tolist(), dtype=np.int64) for m in smith_normal_decomp(Matrix(matrix), domain=ZZ))
+    return d, s, t
 
 
 def origin_shifts(

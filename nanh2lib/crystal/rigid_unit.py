@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Composition, Element, Molecule
+from pymatgen.core import Composition, Element
 
+from nanh2lib.crystal.point_group import molecule_operations, schoenflies, standard_frame, symmetrized
 from nanh2lib.errors import InputError
+from nanh2lib.geometry.ordering import smallest_row
 
-SYMMETRY_TOLERANCE = 0.05
+SYMMETRY_TOLERANCE = 0.02
 """Atoms (A) closer than this to their image count as mapped when a unit's point group is found."""
 
 
@@ -52,6 +54,9 @@ class RigidUnit:
         array = np.asarray(self.coords, dtype=float)
         if array.shape != (len(self.species), 3) or not np.isfinite(array).all():
             raise InputError(f"rigid unit {self.name!r}: positions must be finite x, y, z in A")
+        gaps = np.linalg.norm(array[:, None] - array, axis=-1) + 10.0 * np.eye(len(array))
+        if gaps.min() < 0.2:
+            raise InputError(f"rigid unit {self.name!r}: two atoms are {gaps.min():.3f} A apart; check the positions")
 
     @property
     def n_atoms(self) -> int:
@@ -97,11 +102,13 @@ class RigidUnit:
 
     @classmethod
     def from_atoms(cls, name: str, species: Sequence[str], cart_coords: Any) -> RigidUnit:
-        """Unit from atoms anywhere in space.
+        """Unit from atoms anywhere in space, in any order.
 
-        The reference point becomes the first atom that all symmetry operations of the unit
-        leave in place (that atom is moved to the front), else the centroid; a linear unit is
-        turned along x, another one keeps the orientation it came in.
+        The geometry is made exactly symmetric under the point group found within
+        `SYMMETRY_TOLERANCE`. The reference point is the atom closest to the centroid (the
+        heavier one of two) among those that all operations leave in place, else the centroid.
+        The frame is that of `nanh2lib.crystal.point_group.standard_frame` (NH2 comes out as in
+        `NH2`); a linear unit lies along x.
 
         Parameters
         ----------
@@ -109,39 +116,63 @@ class RigidUnit:
         species : sequence of str
         cart_coords : array_like, shape (n, 3)
             A.
+
+        Raises
+        ------
+        InputError
+            Two atoms lie on one place, or see the class.
         """
         array = np.asarray(cart_coords, dtype=np.float64).reshape(-1, 3)
         if len(species) == 1:
             return cls(name, tuple(species))
+        cls(name, tuple(species), _as_tuples(array))  # checks
         spread = array - array.mean(0)
         if np.linalg.matrix_rank(spread, tol=1e-2) == 1:
-            axis = np.linalg.svd(spread)[2][0]
-            along = spread @ axis
-            mirrored = sorted(zip((-along).round(2).tolist(), species, strict=True))
-            symmetric = sorted(zip(along.round(2).tolist(), species, strict=True)) == mirrored
-            fixed = [i for i in range(len(species)) if abs(along[i]) < 1e-2] if symmetric else [0]
-            array = np.outer(along, [1.0, 0.0, 0.0])
-        else:
-            trial = cls(name, tuple(species), _as_tuples(spread))
-            _, operations = _analyse(trial)
-            moved = np.einsum("gij,nj->gni", operations, spread) - spread
-            fixed = [i for i in range(len(species)) if np.abs(moved[:, i]).max() < SYMMETRY_TOLERANCE]
-        if fixed:
-            order = [fixed[0]] + [i for i in range(len(species)) if i != fixed[0]]
-            array = array[order] - array[fixed[0]]
-            species = [species[i] for i in order]
-        else:
-            array = array - array.mean(0)
-        return cls(name, tuple(species), _as_tuples(array))
+            return _linear_from_atoms(name, species, spread)
+        exact = symmetrized(species, spread, SYMMETRY_TOLERANCE)
+        moved = molecule_operations(species, exact, SYMMETRY_TOLERANCE) @ exact.T - exact.T
+        fixed = np.flatnonzero(np.abs(moved).max((0, 1)) < 1e-3)
+        if not len(fixed):
+            order, body = standard_frame(species, exact)
+            return cls(name, tuple(species[i] for i in order), _as_tuples(body))
+        keys = np.array([[np.linalg.norm(exact[i]), -Element(species[i]).Z] for i in fixed.tolist()])
+        reference = int(fixed[smallest_row(keys, 1e-2)])
+        others = [i for i in range(len(species)) if i != reference]
+        order, body = standard_frame([species[i] for i in others], exact[others] - exact[reference])
+        names = (species[reference], *(species[others[i]] for i in order))
+        return cls(name, names, ((0.0, 0.0, 0.0), *_as_tuples(body)))
 
 
 def _as_tuples(array: NDArray[np.float64]) -> tuple[tuple[float, float, float], ...]:
     return tuple((float(x), float(y), float(z)) for x, y, z in array)
 
 
+def _linear_from_atoms(name: str, species: Sequence[str], spread: NDArray[np.float64]) -> RigidUnit:
+    along = spread @ np.linalg.svd(spread)[2][0]
+    numbers = np.array([Element(symbol).Z for symbol in species], dtype=np.float64)
+    along = along if numbers @ along >= 0 else -along
+    order = np.argsort(along)
+    names, x = [species[i] for i in order], along[order]
+    reference: int | None
+    if _ends_alike(names, x):
+        x = (x - x[::-1]) / 2
+        reference = len(x) // 2 if len(x) % 2 else None
+    else:
+        keys = np.stack([np.abs(x), -numbers[order]], axis=1)
+        reference = smallest_row(keys, 1e-2)
+        x = x - x[reference]
+    rank = sorted(range(len(x)), key=lambda i: (i != reference, i))
+    return RigidUnit(name, tuple(names[i] for i in rank), tuple((float(x[i]), 0.0, 0.0) for i in rank))
+
+
+def _ends_alike(names: Sequence[str], x: NDArray[np.float64]) -> bool:
+    """True when atoms on a line, in order, are their own mirror image about zero."""
+    return list(names) == list(names)[::-1] and bool(np.abs(x + x[::-1]).max() < SYMMETRY_TOLERANCE)
+
+
 @lru_cache(maxsize=256)
 def unit_symmetry(unit: RigidUnit) -> tuple[str, NDArray[np.float64]]:
-    """Point group of a unit, from pymatgen's ``PointGroupAnalyzer``.
+    """Point group of a unit.
 
     Parameters
     ----------
@@ -150,7 +181,8 @@ def unit_symmetry(unit: RigidUnit) -> tuple[str, NDArray[np.float64]]:
     Returns
     -------
     symbol : str
-        Schoenflies symbol; ``"K_h"`` for a single atom.
+        Schoenflies symbol; ``"K_h"`` for a single atom, ``"D_inf_h"`` or ``"C_inf_v"`` for atoms
+        on a line.
     operations : ndarray, shape (G, 3, 3)
         Orthogonal matrices about the reference point, identity first. Single atoms and linear
         units, whose groups are infinite, give the identity only.
@@ -158,44 +190,12 @@ def unit_symmetry(unit: RigidUnit) -> tuple[str, NDArray[np.float64]]:
     if unit.is_monatomic:
         return "K_h", np.eye(3)[None]
     if unit.is_linear:
-        along = unit.body[:, 0]
-        ends = sorted(zip(along.round(2).tolist(), unit.species, strict=True))
-        mirrored = sorted(zip((-along).round(2).tolist(), unit.species, strict=True))
-        return ("D_inf_h" if ends == mirrored else "C_inf_v"), np.eye(3)[None]
-    symbol, operations = _analyse(unit)
+        order = np.argsort(unit.body[:, 0])
+        alike = _ends_alike([unit.species[i] for i in order], unit.body[order, 0])
+        return ("D_inf_h" if alike else "C_inf_v"), np.eye(3)[None]
+    operations = molecule_operations(unit.species, unit.body, SYMMETRY_TOLERANCE)
     operations.setflags(write=False)
-    return symbol, operations
-
-
-def _analyse(unit: RigidUnit) -> tuple[str, NDArray[np.float64]]:
-    from pymatgen.symmetry.analyzer import PointGroupAnalyzer
-
-    body = unit.body
-    analyzer = PointGroupAnalyzer(Molecule(list(unit.species), body), tolerance=SYMMETRY_TOLERANCE)
-    found: list[NDArray[np.float64]] = [np.eye(3)]
-    for operation in analyzer.get_symmetry_operations():
-        polished = _polish(unit, np.asarray(operation.rotation_matrix, dtype=np.float64))
-        if polished is not None and all(np.abs(polished - other).max() > 1e-3 for other in found):
-            found.append(polished)
-    return str(analyzer.sch_symbol), np.array(found)
-
-
-def _polish(unit: RigidUnit, operation: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The orthogonal matrix closest to ``operation`` that maps atom on atom exactly, if one does."""
-    centred = unit.body - unit.body.mean(0)
-    moved = centred @ operation.T
-    distance = np.linalg.norm(moved[:, None] - centred[None], axis=-1)
-    species = np.asarray(unit.species)
-    distance[species[:, None] != species[None]] = np.inf
-    partner = distance.argmin(1)
-    if distance.min(1).max() > SYMMETRY_TOLERANCE or len(set(partner.tolist())) != len(partner):
-        return None
-    u, s, vh = np.linalg.svd(centred[partner].T @ centred)
-    result = u @ vh
-    if s[2] < 1e-6 and np.linalg.det(result) * np.linalg.det(operation) < 0:
-        # A planar unit does not fix the sign along its normal: keep the operation's own.
-        result = u @ np.diag([1.0, 1.0, -1.0]) @ vh
-    return np.asarray(result)
+    return schoenflies(operations), operations
 
 
 NH_BOND = 1.03

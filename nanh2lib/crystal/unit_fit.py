@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
+from nanh2lib.crystal.point_group import frame, orthogonal_fit, widest_pair
 from nanh2lib.crystal.rigid_unit import RigidUnit, unit_symmetry
 from nanh2lib.errors import InputError
 from nanh2lib.geometry.rotations import rotation_onto
@@ -41,13 +42,6 @@ class UnitFit:
     order: tuple[int, ...]
     rms: float
     handedness: int = 1
-
-
-def kabsch(body: FloatArray, target: FloatArray) -> FloatArray:
-    """Rotation R that minimises sum (R b - t)^2 about the common origin (Kabsch 1976)."""
-    u, _, vh = np.linalg.svd(target.T @ body)
-    sign = np.sign(np.linalg.det(u @ vh))
-    return np.asarray(u @ np.diag([1.0, 1.0, sign]) @ vh)
 
 
 def fit_unit(unit: RigidUnit, species: Sequence[str], cart_coords: FloatArray) -> UnitFit:
@@ -107,47 +101,36 @@ def _assign(
 def _fit_about(
     unit: RigidUnit, body: FloatArray, species: Sequence[str], target: FloatArray
 ) -> tuple[FloatArray, tuple[int, ...], float] | None:
-    """Try every pair of atoms on the body's widest pair, then refine."""
-    n = len(body)
-    areas = np.linalg.norm(np.cross(body[:, None], body[None]), axis=-1)
-    first, second = (int(i) for i in np.unravel_index(int(areas.argmax()), areas.shape))
-    if unit.is_linear:
-        first = second = int(np.linalg.norm(body, axis=1).argmax())
+    """Lay the body's widest pair of atoms over every pair of the target, then refine."""
     best: tuple[FloatArray, tuple[int, ...], float] | None = None
-    for k in range(n):
-        for m in range(n):
-            if species[k] != unit.species[first] or species[m] != unit.species[second]:
-                continue
-            if (k == m) != (first == second):
-                continue
-            frames = [_frame(body[first], body[second]), _frame(target[k], target[m])]
-            if frames[0] is None or frames[1] is None:
-                continue
-            rotation = frames[1] @ frames[0].T
-            order, _ = _assign(body @ rotation.T, unit.species, species, target)
-            rotation = kabsch(body, target[list(order)])
-            order, rms = _assign(body @ rotation.T, unit.species, species, target)
-            if best is None or rms < best[2] - 1e-9:
-                best = (rotation, order, rms)
+    for trial in _trial_rotations(unit, body, species, target):
+        order, _ = _assign(body @ trial.T, unit.species, species, target)
+        rotation = orthogonal_fit(body, target[list(order)])
+        order, rms = _assign(body @ rotation.T, unit.species, species, target)
+        if best is None or rms < best[2] - 1e-9:
+            best = (rotation, order, rms)
     return best
 
 
-def _frame(first: FloatArray, second: FloatArray) -> FloatArray | None:
-    """Right-handed orthonormal frame (columns) with its first axis along ``first``."""
-    length = np.linalg.norm(first)
-    if length < 1e-6:
-        return None
-    x = first / length
-    normal = _cross(x, second)
-    if np.linalg.norm(normal) < 1e-6:
-        normal = _cross(x, np.eye(3)[int(np.abs(x).argmin())])
-    z = normal / np.linalg.norm(normal)
-    return np.stack([x, _cross(z, x), z], axis=1)
-
-
-def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Cross product of two vectors, without the overhead of `numpy.cross`."""
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+def _trial_rotations(
+    unit: RigidUnit, body: FloatArray, species: Sequence[str], target: FloatArray
+) -> Iterator[FloatArray]:
+    names = np.asarray(species)
+    if unit.is_linear:
+        end = int(np.linalg.norm(body, axis=1).argmax())
+        for k in np.flatnonzero(names == unit.species[end]):
+            length = np.linalg.norm(target[k])
+            if length > 1e-6:
+                direction = torch.as_tensor(target[k] / length * np.sign(body[end, 0]))
+                yield rotation_onto(direction[None])[0].numpy()
+        return
+    first, second = widest_pair(body)
+    start = frame(body[first], body[second])
+    for k in np.flatnonzero(names == unit.species[first]):
+        for m in np.flatnonzero(names == unit.species[second]):
+            end_frame = frame(target[k], target[m]) if k != m else None
+            if start is not None and end_frame is not None:
+                yield end_frame @ start.T
 
 
 def canonical_rotation(unit: RigidUnit, rotation: FloatArray) -> FloatArray:
