@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.encoding import Scheme, ZLayout, decode
+from nanh2lib.diffusion.fit import torch_threads
 from nanh2lib.diffusion.guidance import EnergyGradient, PredictedEnergyGradient
 from nanh2lib.diffusion.models import NoiseModel, PaperModels
 from nanh2lib.diffusion.schedule import NoiseSchedule, SolverName, make_solver
@@ -43,6 +44,9 @@ class SamplingSettings(StageSettings):
         Above 0: that many intermediate states are kept, evenly spread.
     batch_size : int
         Samples denoised together.
+    threads : int
+        Threads of torch; networks of this size gain nothing from more than one, and lose much
+        on a busy machine.
     seed : int
         Used when no generator is handed in.
     """
@@ -55,6 +59,7 @@ class SamplingSettings(StageSettings):
     max_gradient: float | None = Field(default=None, gt=0)
     snapshots: int = Field(default=0, ge=0)
     batch_size: int = Field(default=1000, ge=1)
+    threads: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 
     def steps_for(self, schedule: NoiseSchedule) -> int:
@@ -176,7 +181,7 @@ def sample(
     states: list[Tensor] = []
     times: tuple[int, ...] = ()
     bar: tqdm[Any] = tqdm(total=steps * len(batches), desc="sampling", unit="step", disable=not progress)
-    with bar:
+    with bar, torch_threads(settings.threads):
         for batch in batches:
             z, kept, times = denoise(noise_model, batch, settings, generator, gradient, bar)
             parts.append(z)
