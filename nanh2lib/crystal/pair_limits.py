@@ -55,6 +55,23 @@ class PairLimits:
             rows.append((min(first, second), max(first, second), float(distance)))
         return cls(tuple(sorted(rows)), default_scale)
 
+    @classmethod
+    def from_names(cls, pairs: Mapping[str, float], default_scale: float = 0.65) -> PairLimits:
+        """Limits from ``{"Na-N": 2.1, ...}``, as settings files write them.
+
+        Raises
+        ------
+        InputError
+            A key is not two element symbols with a hyphen, or a distance is not positive.
+        """
+        named = {}
+        for name, distance in pairs.items():
+            parts = name.split("-")
+            if len(parts) != 2:
+                raise InputError(f"contact limits: {name!r} is not an element pair; write it like Na-N")
+            named[parts[0], parts[1]] = distance
+        return cls.from_mapping(named, default_scale)
+
     def limit(self, first: str, second: str) -> float:
         """Limit of an element pair, A."""
         key = tuple(sorted((first, second)))

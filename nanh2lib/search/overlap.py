@@ -206,9 +206,7 @@ def masked_limits(packed: PackedTemplates, limits: PairLimits, box: Box, dtype: 
     return table.masked_fill(packed.same_image, 0.0) if box.one_image else table
 
 
-def overlap_energy_and_gradient(
-    units: Sequence[AsymmetricUnit], limits: PairLimits
-) -> tuple[Tensor, Tensor, Tensor]:
+def overlap_energy_and_gradient(units: Sequence[AsymmetricUnit], limits: PairLimits) -> tuple[Tensor, Tensor, Tensor]:
     """Overlap energy of crystals and its gradient with respect to their independent units.
 
     Parameters

@@ -203,9 +203,7 @@ def pack_state(units: Sequence[AsymmetricUnit]) -> PackedState:
     return PackedState(lattice, origins, orientations)
 
 
-def unpack_state(
-    templates: Sequence[Template], lattice_parameters: Tensor, state: PackedState
-) -> list[AsymmetricUnit]:
+def unpack_state(templates: Sequence[Template], lattice_parameters: Tensor, state: PackedState) -> list[AsymmetricUnit]:
     """Asymmetric units, each a batch of one, of a packed state."""
     units = []
     for i, template in enumerate(templates):

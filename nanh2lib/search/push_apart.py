@@ -86,16 +86,22 @@ class PushResult:
     steps: tuple[int, ...]
     reasons: tuple[str, ...]
 
+    @property
+    def asymmetric_unit(self) -> AsymmetricUnit:
+        """All of them as one batch; only for crystals on one template."""
+        return AsymmetricUnit.cat(list(self.units))
+
 
 def push_apart(
-    units: Sequence[AsymmetricUnit], limits: PairLimits, settings: PushApartSettings | None = None
+    units: AsymmetricUnit | Sequence[AsymmetricUnit], limits: PairLimits, settings: PushApartSettings | None = None
 ) -> PushResult:
     """Move and turn rigid units, each on its site, until no contact is below its limit.
 
     Parameters
     ----------
-    units : sequence of AsymmetricUnit
-        Batches of one; templates, groups and cells may differ. Cells stay as they are.
+    units : AsymmetricUnit or sequence of AsymmetricUnit
+        A batch on one template, or batches of one whose templates, groups and cells may differ.
+        Cells stay as they are.
     limits : PairLimits
     settings : PushApartSettings, optional
 
@@ -106,6 +112,8 @@ def push_apart(
         only through rounding: the same list gives the same bits.
     """
     settings = settings or PushApartSettings()
+    if isinstance(units, AsymmetricUnit):
+        units = [units[i] for i in range(len(units))]
     templates = [unit.template for unit in units]
     packed, start = pack_templates(templates), pack_state(units).to(torch.float64)
     with torch.no_grad():

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pymatgen.core import Element, Structure
+from pymatgen.core import Structure
 from torch import Tensor
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
-from nanh2lib.crystal.connectivity import find_fragments
+from nanh2lib.crystal.connectivity import Fragment, find_fragments
 from nanh2lib.crystal.expansion import Crystals, expand_tensors
+from nanh2lib.crystal.setting import checked_structure
 from nanh2lib.errors import InputError
 
 UNIT_PROPERTY = "unit_index"
@@ -34,6 +35,8 @@ class Cells:
         Which unit of the cell each atom belongs to.
     rows : Tensor of int, shape (A,)
         Atoms whose contacts stand for all: those of the asymmetric unit where it is known.
+    longest_unit : float
+        No two atoms of one unit are farther apart, A.
     """
 
     lattice: Tensor
@@ -41,13 +44,20 @@ class Cells:
     species: tuple[str, ...]
     unit_index: Tensor
     rows: Tensor
+    longest_unit: float
 
     def __len__(self) -> int:
         return len(self.lattice)
 
     def select(self, index: Tensor | slice) -> Cells:
         """Some of the cells."""
-        return Cells(self.lattice[index], self.frac_coords[index], self.species, self.unit_index, self.rows)
+        return Cells(
+            self.lattice[index], self.frac_coords[index], self.species, self.unit_index, self.rows, self.longest_unit
+        )
+
+    def structures(self) -> list[Structure]:
+        """pymatgen structures with a ``unit_index`` site property."""
+        return Crystals(self.lattice, self.frac_coords, self.species, self.unit_index).structures()
 
 
 def cells_of_asymmetric_units(units: AsymmetricUnit) -> Cells:
@@ -56,13 +66,24 @@ def cells_of_asymmetric_units(units: AsymmetricUnit) -> Cells:
         crystals = expand_tensors(units)
     first = np.cumsum([0, *units.template.multiplicities])[:-1]
     rows = torch.cat([torch.nonzero(crystals.unit_index == int(image)).flatten() for image in first])
-    return Cells(crystals.lattice, crystals.frac_coords, crystals.species, crystals.unit_index, rows)
+    longest = 2 * max(float(np.linalg.norm(unit.body, axis=1).max()) for unit in units.units)
+    return Cells(crystals.lattice, crystals.frac_coords, crystals.species, crystals.unit_index, rows, longest)
 
 
 def cells_of_crystals(crystals: Crystals) -> Cells:
     """Cells of expanded crystals, every atom taken as independent."""
     rows = torch.arange(len(crystals.species))
-    return Cells(crystals.lattice.detach(), crystals.frac_coords.detach(), crystals.species, crystals.unit_index, rows)
+    lattice, frac = crystals.lattice.detach(), crystals.frac_coords.detach()
+    longest = _longest_unit(lattice, frac, crystals.unit_index)
+    return Cells(lattice, frac, crystals.species, crystals.unit_index, rows, longest)
+
+
+def _longest_unit(lattice: Tensor, frac_coords: Tensor, unit_index: Tensor) -> float:
+    """Upper bound of the distance between two atoms of one unit, A."""
+    units, inverse = torch.unique(unit_index, return_inverse=True)
+    first = torch.stack([torch.nonzero(unit_index == unit).flatten()[0] for unit in units])
+    apart = (frac_coords - frac_coords[:, first[inverse]]) @ lattice
+    return 2 * float(torch.linalg.vector_norm(apart, dim=-1).max())
 
 
 def cells_of_structures(structures: Sequence[Structure]) -> list[tuple[list[int], Cells]]:
@@ -76,47 +97,82 @@ def cells_of_structures(structures: Sequence[Structure]) -> list[tuple[list[int]
     InputError
         A structure is empty, disordered, not finite, or bonded to its own images.
     """
-    groups: dict[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[int, Structure, NDArray[np.float64]]]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[int, UnitsOfStructure]]] = {}
     for place, structure in enumerate(structures):
-        species, index, frac = whole_units(structure)
-        groups.setdefault((species, index), []).append((place, structure, frac))
-    result = []
-    for (species, index), members in groups.items():
-        lattice = torch.as_tensor(np.array([structure.lattice.matrix for _, structure, _ in members]))
-        frac_coords = torch.as_tensor(np.array([frac for _, _, frac in members]))
-        rows = torch.arange(len(species))
-        cells = Cells(lattice, frac_coords, species, torch.tensor(index), rows)
-        result.append(([place for place, _, _ in members], cells))
-    return result
+        units = units_of_structure(structure)
+        groups.setdefault((units.species, units.unit_index), []).append((place, units))
+    return [([place for place, _ in members], cells_of_units([u for _, u in members])) for members in groups.values()]
 
 
-def whole_units(structure: Structure) -> tuple[tuple[str, ...], tuple[int, ...], NDArray[np.float64]]:
-    """Element symbols, unit of each atom, and fractional coordinates with the units whole.
+@dataclass(frozen=True)
+class UnitsOfStructure:
+    """A crystal taken apart into whole units.
+
+    Attributes
+    ----------
+    crystal : Structure
+        Right-handed, same atoms in the same order.
+    fragments : tuple of Fragment
+    """
+
+    crystal: Structure
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Element symbols in the order of the sites, deuterium as hydrogen."""
+        table = {i: s for f in self.fragments for i, s in zip(f.indices, f.species, strict=True)}
+        return tuple(table[i] for i in range(len(table)))
+
+    @property
+    def unit_index(self) -> tuple[int, ...]:
+        """Number of the unit of each site."""
+        table = {i: number for number, fragment in enumerate(self.fragments) for i in fragment.indices}
+        return tuple(table[i] for i in range(len(table)))
+
+    @property
+    def frac_coords(self) -> NDArray[np.float64]:
+        """Fractional coordinates (N, 3) with the units whole."""
+        frac = np.zeros((len(self.crystal), 3))
+        for fragment in self.fragments:
+            frac[list(fragment.indices)] = fragment.frac_coords
+        return frac
+
+
+def cells_of_units(units: Sequence[UnitsOfStructure]) -> Cells:
+    """Cells of crystals with equal species and units."""
+    lattice = torch.as_tensor(np.array([unit.crystal.lattice.matrix for unit in units]))
+    frac_coords = torch.as_tensor(np.array([unit.frac_coords for unit in units]))
+    unit_index = torch.tensor(units[0].unit_index)
+    longest = _longest_unit(lattice, frac_coords, unit_index)
+    species = units[0].species
+    return Cells(lattice, frac_coords, species, unit_index, torch.arange(len(species)), longest)
+
+
+def units_of_structure(structure: Structure) -> UnitsOfStructure:
+    """Units of a crystal: by ``unit_index`` where every site has it, else by covalent bonds.
 
     Raises
     ------
     InputError
         See `cells_of_structures`.
     """
-    if len(structure) == 0:
-        raise InputError("the structure has no atoms")
-    if not structure.is_ordered:
+    if isinstance(structure, Structure) and not structure.is_ordered:
         raise InputError(f"{structure.formula}: mixed or partial occupancy; give an ordered structure")
-    frac = np.array(structure.frac_coords, dtype=np.float64)
-    lattice = np.asarray(structure.lattice.matrix)
-    if not (np.isfinite(frac).all() and np.isfinite(lattice).all() and abs(np.linalg.det(lattice)) > 1e-6):
-        raise InputError(f"{structure.formula}: coordinates or lattice are not finite, or the cell has no volume")
-    species = tuple(Element(site.specie.symbol).symbol for site in structure)
-    # A wrong unit_index would hide contacts, so a partial one is not used.
-    index = [site.properties.get(UNIT_PROPERTY) for site in structure]
-    if all(isinstance(i, (int, np.integer)) for i in index):
-        units = tuple(int(i) for i in index if i is not None)
-        return species, units, _gathered(frac, lattice, np.array(units))
-    numbers = np.zeros(len(structure), dtype=np.int64)
-    for number, fragment in enumerate(find_fragments(structure)):
-        numbers[list(fragment.indices)] = number
-        frac[list(fragment.indices)] = fragment.frac_coords
-    return species, tuple(int(i) for i in numbers), frac
+    crystal = checked_structure(structure)
+    given = [site.properties.get(UNIT_PROPERTY) for site in structure]
+    # A unit_index on some sites only would hide contacts: then bonds decide.
+    units = np.array([i for i in given if isinstance(i, (int, np.integer)) and not isinstance(i, bool)])
+    if len(units) < len(crystal):
+        return UnitsOfStructure(crystal, tuple(find_fragments(crystal)))
+    frac = _gathered(np.array(crystal.frac_coords), np.asarray(crystal.lattice.matrix), units)
+    symbols = [str(site.specie.symbol) for site in crystal]
+    species = ["H" if symbol in ("D", "T") else symbol for symbol in symbols]
+    fragments = []
+    for unit in np.unique(units):
+        members = [int(i) for i in np.flatnonzero(units == unit)]
+        fragments.append(Fragment(tuple(members), tuple(species[i] for i in members), frac[members]))
+    return UnitsOfStructure(crystal, tuple(fragments))
 
 
 def _gathered(frac: NDArray[np.float64], lattice: NDArray[np.float64], units: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,122 +1,191 @@
-"""Are the molecules of a crystal still whole: bond lengths and angles of every rigid unit."""
+"""Are the molecules of a crystal still whole: bond lengths and angles of every unit against its rigid body."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+from pymatgen.core import Element
 
 from nanh2lib.crystal.connectivity import BOND_SLACK
+from nanh2lib.crystal.rigid_unit import RigidUnit
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class FragmentLimits:
-    """Accepted bond lengths and angles.
+    """How far bonds and angles may lie from those of the rigid unit.
 
     Attributes
     ----------
-    bonds : mapping
-        ``"N-H"`` to (lowest, highest) in A; elements in either order.
-    angles : mapping
-        ``"H-N-H"`` to (lowest, highest) in degrees.
+    bond_below, bond_above : float
+        A.
+    angle_below, angle_above : float
+        Degrees.
     """
 
-    bonds: Mapping[str, tuple[float, float]]
-    angles: Mapping[str, tuple[float, float]]
+    bond_below: float
+    bond_above: float
+    angle_below: float
+    angle_above: float
 
 
-GENERATED = FragmentLimits({"N-H": (1.01, 1.05)}, {"H-N-H": (101.0, 107.0)})
-"""NH2 before relaxation: 1.03 +- 0.02 A and 104 +- 3 degrees (supplement)."""
-RELAXED = FragmentLimits({"N-H": (0.95, 1.12)}, {"H-N-H": (95.0, 112.0)})
-"""NH2 after relaxation and in published data."""
+GENERATED = FragmentLimits(0.02, 0.02, 3.0, 3.0)
+"""Before relaxation; for NH2 the supplement's 1.03 +- 0.02 A and 104 +- 3 degrees."""
+RELAXED = FragmentLimits(0.08, 0.09, 9.0, 8.0)
+"""After relaxation and in published data; for NH2 0.95 to 1.12 A and 95 to 112 degrees."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the atoms of the units of one kind are.
+
+    Attributes
+    ----------
+    unit : RigidUnit
+    atoms : ndarray of int, shape (K, n)
+        For each of K units its atoms in the order of the unit's body.
+    """
+
+    unit: RigidUnit
+    atoms: IntArray
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A bond or angle of a unit: name, atoms of the body, value, unit of measure."""
+
+    name: str
+    atoms: tuple[int, ...]
+    value: float
+    symbol: str
+
+    def window(self, limits: FragmentLimits) -> tuple[float, float]:
+        """Lowest and highest value accepted."""
+        if self.symbol == "A":
+            return self.value - limits.bond_below, self.value + limits.bond_above
+        return self.value - limits.angle_below, self.value + limits.angle_above
 
 
 @dataclass(frozen=True)
 class FragmentFinding:
-    """Extreme bond lengths (A) and angles (degrees) by name, and what lies outside its limits."""
+    """What was measured on the units of one crystal.
 
-    bonds: dict[str, tuple[float, float]]
-    angles: dict[str, tuple[float, float]]
+    Attributes
+    ----------
+    measured : str
+        Range of each kind of bond and angle; ``"single atoms"`` where there is none.
+    limit : str
+        Windows of the same.
+    broken : tuple of str
+        Units outside them, each with its number, value and window. A value that is not a number
+        is outside.
+    """
+
+    measured: str
+    limit: str
     broken: tuple[str, ...]
 
 
-def bond_name(first: str, second: str) -> str:
-    """Name of a bond, hydrogen last: ``"N-H"``."""
-    return "-".join(sorted((first, second), key=lambda s: (s == "H", s)))
+@lru_cache(maxsize=256)
+def unit_measures(unit: RigidUnit) -> tuple[Measure, ...]:
+    """Bonds and angles of a unit's body.
+
+    Non-metal atoms closer than the sum of their covalent radii plus 0.3 A are bonded, as when
+    units are looked for in a crystal.
+    """
+    bonds = [pair for pair in itertools.combinations(range(unit.n_atoms), 2) if _bonded(unit, *pair)]
+    measures = []
+    for i, j in bonds:
+        name = "-".join(sorted((unit.species[i], unit.species[j]), key=lambda s: (s == "H", s)))
+        measures.append(Measure(name, (i, j), float(_distances(unit.body[None], (i, j))[0]), "A"))
+    for centre in range(unit.n_atoms):
+        around = [j if i == centre else i for i, j in bonds if centre in (i, j)]
+        for i, j in itertools.combinations(around, 2):
+            first, second = sorted((unit.species[i], unit.species[j]))
+            name = f"{first}-{unit.species[centre]}-{second}"
+            measures.append(Measure(name, (i, centre, j), float(_angles(unit.body[None], (i, centre, j))[0]), "deg"))
+    return tuple(measures)
 
 
-def angle_name(first: str, centre: str, second: str) -> str:
-    """Name of an angle: ``"H-N-H"``."""
-    a, b = sorted((first, second))
-    return f"{a}-{centre}-{b}"
+def _bonded(unit: RigidUnit, i: int, j: int) -> bool:
+    symbols = unit.species[i], unit.species[j]
+    if any(Element(symbol).is_metal for symbol in symbols):
+        return False
+    reach = sum(float(CovalentRadius.radius[symbol]) for symbol in symbols) + BOND_SLACK
+    return bool(np.linalg.norm(unit.body[i] - unit.body[j]) < reach)
 
 
-def bonded_pairs(species: Sequence[str], cart_coords: FloatArray) -> list[tuple[int, int]]:
-    """Atoms of one molecule that are bonded (closer than their covalent radii plus 0.3 A)."""
-    pairs = []
-    for i, j in itertools.combinations(range(len(species)), 2):
-        reach = CovalentRadius.radius[species[i]] + CovalentRadius.radius[species[j]] + BOND_SLACK
-        if np.linalg.norm(cart_coords[i] - cart_coords[j]) < reach:
-            pairs.append((i, j))
-    return pairs
+def _distances(coords: FloatArray, atoms: tuple[int, ...]) -> FloatArray:
+    return np.asarray(np.linalg.norm(coords[..., atoms[0], :] - coords[..., atoms[1], :], axis=-1))
+
+
+def _angles(coords: FloatArray, atoms: tuple[int, ...]) -> FloatArray:
+    first = coords[..., atoms[0], :] - coords[..., atoms[1], :]
+    second = coords[..., atoms[2], :] - coords[..., atoms[1], :]
+    # atan2 keeps its precision near 180 degrees (CO2), where arccos loses half the digits.
+    sine = np.linalg.norm(np.cross(first, second), axis=-1)
+    return np.asarray(np.degrees(np.arctan2(sine, (first * second).sum(-1))))
 
 
 def measure_fragments(
-    species: Sequence[str], cart_coords: FloatArray, units: Sequence[Sequence[int]], limits: FragmentLimits
-) -> FragmentFinding:
-    """Measure the bonds and angles of all molecules of a crystal.
+    cart_coords: FloatArray, placed: Sequence[Placed], limits: FragmentLimits
+) -> list[FragmentFinding]:
+    """Measure the bonds and angles of the units of a batch of crystals.
 
     Parameters
     ----------
-    species : sequence of str, length N
-    cart_coords : ndarray, shape (N, 3)
-        Molecules whole, A.
-    units : sequence of index sequences
-        Atoms of each molecule.
+    cart_coords : ndarray, shape (B, N, 3)
+        Units whole, A.
+    placed : sequence of Placed
+        The same for all crystals of the batch.
     limits : FragmentLimits
-        Bonds and angles that it does not name are measured but not judged.
+
+    Returns
+    -------
+    list of FragmentFinding, length B
     """
-    bonds: dict[str, tuple[float, float]] = {}
-    angles: dict[str, tuple[float, float]] = {}
-    for unit in units:
-        if len(unit) < 2:
-            continue
-        names = [species[i] for i in unit]
-        coords = cart_coords[list(unit)]
-        pairs = bonded_pairs(names, coords)
-        for i, j in pairs:
-            _widen(bonds, bond_name(names[i], names[j]), float(np.linalg.norm(coords[i] - coords[j])))
-        neighbours: dict[int, list[int]] = {}
-        for i, j in pairs:
-            neighbours.setdefault(i, []).append(j)
-            neighbours.setdefault(j, []).append(i)
-        for centre, around in neighbours.items():
-            for i, j in itertools.combinations(around, 2):
-                first, second = coords[i] - coords[centre], coords[j] - coords[centre]
-                cosine = first @ second / (np.linalg.norm(first) * np.linalg.norm(second))
-                angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-                _widen(angles, angle_name(names[i], names[centre], names[j]), angle)
-    broken = [*_outside(bonds, limits.bonds, "A"), *_outside(angles, limits.angles, "degrees")]
-    return FragmentFinding(bonds, angles, tuple(broken))
+    count = len(cart_coords)
+    ranges: list[dict[str, list[float]]] = [{} for _ in range(count)]
+    windows: dict[str, list[float]] = {}
+    broken: list[list[str]] = [[] for _ in range(count)]
+    for kind in placed:
+        coords = cart_coords[:, kind.atoms]  # (B, K, n, 3)
+        for measure in unit_measures(kind.unit):
+            low, high = measure.window(limits)
+            found = (_distances if measure.symbol == "A" else _angles)(coords, measure.atoms)
+            inside = (found >= low - _ROUNDING) & (found <= high + _ROUNDING)
+            key = f"{measure.name} {{}} {measure.symbol}"
+            _widen(windows, key, low, high)
+            for b in range(count):
+                _widen(ranges[b], key, float(found[b].min()), float(found[b].max()))
+            for b, k in np.argwhere(~inside):
+                window = f"{low:.2f} to {high:.2f}" if measure.symbol == "A" else f"{low:.0f} to {high:.0f}"
+                text = f"{measure.name} {found[b, k]:.3f} {measure.symbol} (limits {window})"
+                broken[b].append(f"{kind.unit.name} of atoms {kind.atoms[k].tolist()}: {text}")
+    limit = _listing(windows)
+    return [
+        FragmentFinding(_listing(r) or "single atoms", limit, tuple(b)) for r, b in zip(ranges, broken, strict=True)
+    ]
 
 
-def _widen(table: dict[str, tuple[float, float]], name: str, value: float) -> None:
-    low, high = table.get(name, (value, value))
-    table[name] = (min(low, value), max(high, value))
+def _widen(table: dict[str, list[float]], key: str, low: float, high: float) -> None:
+    present = table.get(key, [low, high])
+    # min and max would drop a NaN that comes second: numpy's keep it.
+    table[key] = [float(np.minimum(present[0], low)), float(np.maximum(present[1], high))]
 
 
-def _outside(
-    found: Mapping[str, tuple[float, float]], limits: Mapping[str, tuple[float, float]], unit: str
-) -> list[str]:
-    broken = []
-    for name, (low, high) in limits.items():
-        if name in found and not (low <= found[name][0] and found[name][1] <= high):
-            measured = f"{found[name][0]:.3f} to {found[name][1]:.3f}"
-            broken.append(f"{name} {measured} {unit}, limits {low:g} to {high:g}")
-    return broken
+def _listing(table: dict[str, list[float]]) -> str:
+    parts = []
+    for key, (low, high) in table.items():
+        digits = 3 if key.endswith(" A") else 1
+        parts.append(key.format(f"{low:.{digits}f} to {high:.{digits}f}"))
+    return ", ".join(parts)

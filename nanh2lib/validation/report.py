@@ -10,21 +10,36 @@ import torch
 from pydantic import Field
 from pymatgen.core import Structure
 
-from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
-from nanh2lib.crystal.connectivity import check_counts, find_fragments
-from nanh2lib.crystal.expansion import Crystals, expand_tensors
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.crystal.connectivity import Fragment, check_counts, infer_units
 from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS, PairLimits
-from nanh2lib.crystal.rigid_unit import Compound
-from nanh2lib.crystal.setting import checked_structure
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound, RigidUnit
 from nanh2lib.crystal.space_group import SpaceGroup, hall_number_from_symbol
-from nanh2lib.errors import InputError
+from nanh2lib.crystal.unit_fit import fit_unit
+from nanh2lib.errors import InputError, Nanh2Error
+from nanh2lib.geometry.lattice import lattice_is_valid
 from nanh2lib.records import Check, ValidationReport
 from nanh2lib.settings import StageSettings
-from nanh2lib.validation.contacts import Contacts, shortest_contacts
-from nanh2lib.validation.fragments import GENERATED, RELAXED, FragmentLimits, measure_fragments
+from nanh2lib.validation.cells import (
+    Cells,
+    UnitsOfStructure,
+    cells_of_asymmetric_units,
+    cells_of_units,
+    units_of_structure,
+)
+from nanh2lib.validation.contacts import ContactTable, contacts_of_cells
+from nanh2lib.validation.fragments import (
+    GENERATED,
+    RELAXED,
+    FragmentFinding,
+    FragmentLimits,
+    Placed,
+    measure_fragments,
+)
 from nanh2lib.validation.symmetry import SymmetryFinding, find_symmetry
 
 CHUNK = 256
+_MEASURING_ERRORS = (Nanh2Error, ValueError, ArithmeticError, RuntimeError, LookupError)
 
 
 class ValidationSettings(StageSettings):
@@ -62,111 +77,135 @@ class ValidationSettings(StageSettings):
         """
         if not self.pair_limits:
             return REALISTIC_LIMITS.scaled(self.limit_scale)
-        pairs = {}
-        for name, distance in self.pair_limits.items():
-            parts = name.split("-")
-            if len(parts) != 2:
-                raise InputError(f"pair_limits: {name!r} is not an element pair; write it like Na-N")
-            pairs[parts[0], parts[1]] = distance
-        return PairLimits.from_mapping(pairs).scaled(self.limit_scale)
+        return PairLimits.from_names(self.pair_limits).scaled(self.limit_scale)
 
     @property
     def fragment_limits(self) -> FragmentLimits:
-        """Accepted bonds and angles at this stage."""
+        """Accepted deviations of bonds and angles at this stage."""
         return GENERATED if self.stage == "generated" else RELAXED
 
 
-def validate(asymmetric_unit: AsymmetricUnit, settings: ValidationSettings | None = None) -> list[ValidationReport]:
-    """Check a batch of crystals given by their asymmetric units.
+def validate(
+    asymmetric_units: AsymmetricUnit | Sequence[AsymmetricUnit], settings: ValidationSettings | None = None
+) -> list[ValidationReport]:
+    """Check crystals given by their asymmetric units.
 
     Parameters
     ----------
-    asymmetric_unit : AsymmetricUnit
-        Batch of B on one template; the template's group is the one they must have.
+    asymmetric_units : AsymmetricUnit or sequence of AsymmetricUnit
+        A batch on one template, or batches on any templates. The template's group is the one
+        that each crystal must have.
     settings : ValidationSettings, optional
 
     Returns
     -------
     list of ValidationReport
-        Checks ``contacts``, ``fragments`` and ``symmetry`` of each crystal.
+        Checks ``contacts``, ``fragments`` and ``symmetry`` of each crystal, batch after batch. A
+        crystal that cannot be measured fails, with the reason.
     """
     settings = settings or ValidationSettings()
-    reports: list[ValidationReport] = []
-    for begin in range(0, len(asymmetric_unit), CHUNK):
-        reports += _validate_chunk(asymmetric_unit[begin : begin + CHUNK], settings)
-    return reports
+    batches = [asymmetric_units] if isinstance(asymmetric_units, AsymmetricUnit) else list(asymmetric_units)
+    singles = [batch[i] for batch in batches for i in range(len(batch))]
+    groups: dict[Template, list[int]] = {}
+    for place, single in enumerate(singles):
+        groups.setdefault(single.template, []).append(place)
+    reports: dict[int, ValidationReport] = {}
+    for places in groups.values():
+        for begin in range(0, len(places), CHUNK):
+            part = places[begin : begin + CHUNK]
+            found = _validate_batch(AsymmetricUnit.cat([singles[i] for i in part]), settings)
+            reports.update(zip(part, found, strict=True))
+    return [reports[place] for place in range(len(singles))]
 
 
-def _validate_chunk(unit: AsymmetricUnit, settings: ValidationSettings) -> list[ValidationReport]:
-    finite = (
-        torch.isfinite(unit.lattice_parameters).all(-1)
+def _validate_batch(unit: AsymmetricUnit, settings: ValidationSettings) -> list[ValidationReport]:
+    fine = (
+        lattice_is_valid(unit.lattice_parameters.detach(), 0.0)
         & torch.isfinite(unit.frac_origins).flatten(1).all(-1)
         & torch.isfinite(unit.rotations).flatten(1).all(-1)
     )
-    failed = ValidationReport((Check("finite", False, "not a number", "finite", "cell, position or orientation"),))
-    reports = [failed] * len(unit)
-    rows = finite.nonzero()[:, 0]
-    independent = independent_atoms(unit)
-    if len(rows):
-        with torch.no_grad():
-            crystals = expand_tensors(unit[rows])
-            contacts = shortest_contacts(crystals, settings.limits(), independent)
-        findings = find_symmetry(
-            crystals.structures(), unit.template.space_group, settings.symprec, settings.symmetry_timeout
-        )
-        for index, (row, finding) in enumerate(zip(rows.tolist(), findings, strict=True)):
-            checks = [
-                contact_check(contacts, index, crystals.species, settings),
-                _fragment_check(crystals, index, independent, settings),
-                symmetry_check(finding, unit.template.space_group.symbol, settings),
-            ]
-            reports[row] = ValidationReport(tuple(checks))
+    reports = [_unmeasurable("cell, position or orientation is not a finite number or no cell")] * len(unit)
+    rows = torch.nonzero(fine).flatten()
+    if not len(rows):
+        return reports
+    try:
+        found = _measure_batch(unit[rows].detach(), settings)
+    except _MEASURING_ERRORS as error:
+        # One crystal must not take the others with it.
+        single = len(rows) == 1
+        found = [_unmeasurable(str(error))] if single else [_validate_batch(unit[int(i)], settings)[0] for i in rows]
+    for row, report in zip(rows.tolist(), found, strict=True):
+        reports[row] = report
     return reports
 
 
-def independent_atoms(unit: AsymmetricUnit) -> torch.Tensor:
-    """Indices of the first image of each unit in the expanded crystal: the asymmetric unit's atoms."""
-    first: list[int] = []
+def _measure_batch(unit: AsymmetricUnit, settings: ValidationSettings) -> list[ValidationReport]:
+    cells = cells_of_asymmetric_units(unit)
+    group = unit.template.space_group
+    table = contacts_of_cells(cells, settings.limits())
+    # Images of a unit are carried over by isometries: those of the asymmetric unit stand for all.
+    fragments = _fragments(cells, placed_units(unit.template), settings)
+    symmetry = find_symmetry(cells.structures(), group, settings.symprec, settings.symmetry_timeout)
+    return [
+        ValidationReport(
+            (
+                contact_check(table, index, cells.species, settings),
+                fragment_check(fragment),
+                symmetry_check(finding, group.symbol, settings),
+            )
+        )
+        for index, (fragment, finding) in enumerate(zip(fragments, symmetry, strict=True))
+    ]
+
+
+def _unmeasurable(reason: str) -> ValidationReport:
+    return ValidationReport((Check("measurable", False, "not measurable", "finite crystal", reason),))
+
+
+def placed_units(template: Template) -> tuple[Placed, ...]:
+    """Atoms of the independent units of an expanded template, by kind."""
+    kinds: dict[RigidUnit, list[list[int]]] = {}
     start = 0
-    for site, multiplicity in zip(unit.template.sites, unit.template.multiplicities, strict=True):
-        first += range(start, start + site.unit.n_atoms)
+    for site, multiplicity in zip(template.sites, template.multiplicities, strict=True):
+        kinds.setdefault(site.unit, []).append(list(range(start, start + site.unit.n_atoms)))
         start += site.unit.n_atoms * multiplicity
-    return torch.tensor(first)
+    return tuple(Placed(unit, np.array(atoms)) for unit, atoms in kinds.items())
 
 
-def contact_check(contacts: Contacts, index: int, species: Sequence[str], settings: ValidationSettings) -> Check:
-    """Verdict on the closest contact (relative to its limit) of one crystal of a batch."""
-    worst = int(contacts.worst()[index])
-    distance, limit = float(contacts.distances[index, worst]), float(contacts.limits[worst])
-    i, j = contacts.atoms[index, worst].tolist()
-    passed = settings.stage == "relaxed" or bool(contacts.passed[index])
-    pair = "-".join(contacts.pairs[worst])
-    if not np.isfinite(distance):
-        passed = passed and distance == np.inf
-        return Check("contacts", passed, f"{pair} {distance}", f"{limit:.2f} A", "no contact within reach")
-    detail = f"between {species[i]}{i} and {species[j]}{j}"
-    return Check("contacts", passed, f"{pair} {distance:.3f} A", f"{limit:.2f} A", detail)
+def _fragments(cells: Cells, placed: Sequence[Placed], settings: ValidationSettings) -> list[FragmentFinding]:
+    cart = (cells.frac_coords @ cells.lattice).to(torch.float64).numpy()
+    return measure_fragments(cart, placed, settings.fragment_limits)
 
 
-def _fragment_check(crystals: Crystals, index: int, independent: torch.Tensor, settings: ValidationSettings) -> Check:
-    """Fragments of the asymmetric unit only: the others are their images under isometries."""
-    units: dict[int, list[int]] = {}
-    for atom in independent.tolist():
-        units.setdefault(int(crystals.unit_index[atom]), []).append(atom)
-    cart = (crystals.frac_coords[index] @ crystals.lattice[index]).to(torch.float64).numpy()
-    return fragment_check(crystals.species, cart, list(units.values()), settings)
+def contact_check(table: ContactTable, index: int, species: Sequence[str], settings: ValidationSettings) -> Check:
+    """Verdict on the contact of one crystal that is shortest against its limit.
+
+    At stage ``relaxed`` it is measured but not judged.
+    """
+    place = table.tightest(index)
+    pair = "-".join(sorted(table.pairs[place], key=_pair_order))
+    distance, limit = float(table.distances[index, place]), float(table.limits[place])
+    judged = settings.stage == "generated"
+    asked = f"{limit:.2f} A" if judged else f"{limit:.2f} A, not judged after relaxation"
+    if np.isnan(distance):
+        return Check("contacts", False, f"{pair} nan", asked, "distances are not numbers")
+    if np.isinf(distance):
+        return Check("contacts", True, "none within reach", asked)
+    i, j = table.atoms[index, place].tolist()
+    passed = bool(table.passed[index]) or not judged
+    return Check("contacts", passed, f"{pair} {distance:.3f} A", asked, f"between {species[i]}{i} and {species[j]}{j}")
 
 
-def fragment_check(
-    species: Sequence[str], cart_coords: np.ndarray, units: Sequence[Sequence[int]], settings: ValidationSettings
-) -> Check:
-    """Verdict on the bonds and angles of all molecules of a crystal."""
-    finding = measure_fragments(species, cart_coords, units, settings.fragment_limits)
-    ranges = {**finding.bonds, **finding.angles}
-    measured = ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in ranges.items()) or "single atoms"
-    limits = {**settings.fragment_limits.bonds, **settings.fragment_limits.angles}
-    text = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in limits.items())
-    return Check("fragments", not finding.broken, measured, text, "; ".join(finding.broken))
+def _pair_order(symbol: str) -> tuple[bool, bool, str]:
+    return (symbol == "H", symbol != "Na", symbol)
+
+
+def fragment_check(finding: FragmentFinding) -> Check:
+    """Verdict on bonds and angles; names the broken units."""
+    detail = "; ".join(finding.broken[:4])
+    if len(finding.broken) > 4:
+        detail += f"; and {len(finding.broken) - 4} more"
+    return Check("fragments", not finding.broken, finding.measured, finding.limit or "none", detail)
 
 
 def symmetry_check(finding: SymmetryFinding, expected: str, settings: ValidationSettings) -> Check:
@@ -189,12 +228,14 @@ def validate_structures(
     Parameters
     ----------
     structures : sequence of Structure
+        Units come from the ``unit_index`` site property where every site has it, else from bonds.
     settings : ValidationSettings, optional
         Default: the limits of relaxed crystals.
     space_group : str or int, optional
         Symbol or number that each must have; without it the group found is reported.
     compound : Compound, optional
-        Units to expect; without it they are whatever is bonded.
+        Units to expect. Without it: sodium amide where the composition is NaNH2, else each kind
+        of fragment takes the geometry of its first member.
 
     Returns
     -------
@@ -224,30 +265,59 @@ def _validate_structure(
     structure: Structure, settings: ValidationSettings, number: int | None, compound: Compound | None
 ) -> ValidationReport:
     try:
-        crystal = checked_structure(structure)
-        fragments = find_fragments(crystal)
-        if compound is not None:
-            check_counts(fragments, compound)
-    except InputError as error:
+        units = units_of_structure(structure)
+        placed = _placed_fragments(units, compound)
+        cells = cells_of_units([units])
+        table = contacts_of_cells(cells, settings.limits())
+        (fragment,) = _fragments(cells, placed, settings)
+    except _MEASURING_ERRORS as error:
         return ValidationReport((Check("fragments", False, "not measurable", "whole units", str(error)),))
-    order = [i for fragment in fragments for i in fragment.indices]
-    frac = np.concatenate([fragment.frac_coords for fragment in fragments])
-    owner = [k for k, fragment in enumerate(fragments) for _ in fragment.indices]
-    species = tuple(s for fragment in fragments for s in fragment.species)
-    lattice = torch.as_tensor(np.array(crystal.lattice.matrix))[None]
-    crystals = Crystals(lattice, torch.as_tensor(frac)[None], species, torch.tensor(owner))
-    contacts = shortest_contacts(crystals, settings.limits())
-    units = [[position for position, k in enumerate(owner) if k == unit] for unit in range(len(fragments))]
-    (finding,) = find_symmetry([crystal], number, settings.symprec, settings.symmetry_timeout)
+    (finding,) = find_symmetry([units.crystal], number, settings.symprec, settings.symmetry_timeout)
     expected = SpaceGroup.from_number(number).symbol if number else "any"
-    labels = [f"{s}" for s in species]
-    check = contact_check(contacts, 0, labels, settings)
-    i, j = contacts.atoms[0, int(contacts.worst()[0])].tolist()
-    detail = f"between sites {order[i]} and {order[j]}" if "between" in check.detail else check.detail
     return ValidationReport(
         (
-            Check(check.name, check.passed, check.measured, check.limit, detail),
-            fragment_check(species, frac @ crystal.lattice.matrix, units, settings),
+            contact_check(table, 0, cells.species, settings),
+            fragment_check(fragment),
             symmetry_check(finding, expected, settings),
         )
     )
+
+
+def _placed_fragments(units: UnitsOfStructure, compound: Compound | None) -> list[Placed]:
+    """The fragments as units of the compound, atoms in the order of the bodies."""
+    lattice = np.asarray(units.crystal.lattice.matrix)
+    if compound is None and _is_multiple(units.crystal, SODIUM_AMIDE):
+        compound = SODIUM_AMIDE
+    if compound is not None:
+        check_counts(units.fragments, compound)
+        kinds = compound.units
+    else:
+        kinds = infer_units(units.fragments, lattice)
+    found: dict[RigidUnit, list[list[int]]] = {}
+    for fragment in units.fragments:
+        unit, order = _best_kind(fragment, kinds, lattice)
+        found.setdefault(unit, []).append([fragment.indices[i] for i in order])
+    return [Placed(unit, np.array(atoms)) for unit, atoms in found.items()]
+
+
+def _best_kind(
+    fragment: Fragment, kinds: Sequence[RigidUnit], lattice: np.ndarray
+) -> tuple[RigidUnit, tuple[int, ...]]:
+    cart = fragment.frac_coords @ lattice
+    fits = [
+        (fit_unit(kind, fragment.species, cart), kind)
+        for kind in kinds
+        if sorted(kind.species) == sorted(fragment.species)
+    ]
+    if not fits:
+        raise InputError(f"atoms {list(fragment.indices)} form {fragment.formula!r}, which is no unit of the compound")
+    fit, kind = min(fits, key=lambda item: item[0].rms)
+    return kind, fit.order
+
+
+def _is_multiple(crystal: Structure, compound: Compound) -> bool:
+    try:
+        compound.formula_units(crystal.composition)
+    except InputError:
+        return False
+    return True

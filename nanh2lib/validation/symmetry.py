@@ -1,28 +1,41 @@
-"""Space group of a crystal through spglib, with a time limit, compared with the assigned one."""
+"""Space group of crystals through spglib, with a time limit, compared with the assigned one.
+
+spglib can take minutes on some cells (spglib issue 567) and holds the interpreter's lock while it
+does, so neither a thread nor an alarm can stop it. It runs in a process of its own, which is ended
+and replaced when an answer takes too long. Requests are sent ahead of the answers, so the
+transport costs little beside spglib's own time.
+"""
 
 from __future__ import annotations
 
 import atexit
-import json
+import os
 import select
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import spglib
+from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.crystal.space_group import SpaceGroup, setting_symbol
+from nanh2lib.validation.symmetry_worker import ANSWER, READY, REQUEST
 
 Verdict = Literal["same", "gained", "lost", "failed"]
 TRANSLATION_TOLERANCE = 0.02
 WORKER_FILE = Path(__file__).with_name("symmetry_worker.py")
-"""Run as a file, so that the process imports spglib and nothing of this package."""
+"""Run as a file, so that the process imports numpy and spglib and nothing of this package."""
+
+_AHEAD = 32
+_START_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,8 @@ class SymmetryFinding:
     Attributes
     ----------
     verdict : {"same", "gained", "lost", "failed"}
-        Against the assigned group: the same number; a group that contains all assigned
-        operations and more; anything else; no answer.
+        Against the assigned group: the same number and number of operations; a group that holds
+        all assigned operations and more (lattice translations included); anything else; no answer.
     number : int or None
         International number found.
     symbol : str
@@ -47,71 +60,167 @@ class SymmetryFinding:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Operations:
+    """spglib's answer: the group and its operations in the cell given."""
+
+    number: int
+    hall_number: int
+    rotations: NDArray[np.int8]
+    translations: NDArray[np.float64]
+
+
 class SymmetryWorker:
-    """spglib in a process of its own, ended and replaced when an answer takes too long.
+    """spglib in a process of its own, ended and replaced when an answer takes too long."""
 
-    Parameters
-    ----------
-    timeout : float
-        Seconds for one crystal.
-    """
-
-    def __init__(self, timeout: float = 10.0) -> None:
-        self.timeout = timeout
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._inbox = bytearray()
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-            self._process = None
+        """End the process; the next request starts another."""
+        process, self._process, self._inbox = self._process, None, bytearray()
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any] | str | None:
-        """spglib's answer, None where it finds nothing, or a text that says why there is no answer."""
-        process = self._running()
-        if process.stdin is None or process.stdout is None:
-            return "the symmetry process has no pipes"
+    def answers(self, requests: Iterable[bytes], timeout: float) -> Iterator[Operations | str]:
+        """spglib's answers in order, or a text that says why there is none.
+
+        Parameters
+        ----------
+        requests : iterable of bytes
+            See `encode_request`.
+        timeout : float
+            Seconds that each answer may take.
+        """
+        source, waiting, outbox, more = iter(requests), deque[bytes](), bytearray(), True
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], self.timeout)
-            line = process.stdout.readline() if ready else ""
-        except (BrokenPipeError, ValueError) as error:
-            self.close()
-            return f"the symmetry process died ({type(error).__name__})"
-        if not ready:
-            self.close()
-            return f"spglib gave no answer within {self.timeout} s"
-        if not line:
-            self.close()
-            return "the symmetry process died"
-        result: dict[str, Any] | None = json.loads(line)
-        return result
+            while True:
+                while more and len(waiting) < _AHEAD:
+                    request = next(source, None)
+                    if request is None:
+                        more = False
+                        break
+                    waiting.append(request)
+                    outbox += request
+                if not waiting:
+                    return
+                result, lost = self._exchange(outbox, timeout)
+                waiting.popleft()
+                if lost:
+                    self.close()
+                    outbox = bytearray(b"".join(waiting))
+                yield result
+        finally:
+            # A caller who stops early must not leave answers to questions of his for the next one.
+            if waiting:
+                self.close()
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+    def _running(self) -> tuple[int, int]:
+        """File descriptors (to, from) of the process, started when needed."""
+        if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", str(WORKER_FILE)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
             )  # fmt: skip
-        return self._process
+            target, source = _descriptors(self._process)
+            os.set_blocking(target, False)
+            ready, _, _ = select.select([source], [], [], _START_TIMEOUT)
+            if not ready or os.read(source, 1) != READY:
+                raise BrokenPipeError("the symmetry process did not start")
+        return _descriptors(self._process)
+
+    def _exchange(self, outbox: bytearray, timeout: float) -> tuple[Operations | str, bool]:
+        """The next answer (sending what is left to send meanwhile), and whether the process is lost."""
+        try:
+            target, source = self._running()
+            deadline = time.monotonic() + timeout
+            while (found := self._parse()) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return f"spglib gave no answer within {timeout:g} s", True
+                readable, writable, _ = select.select([source], [target] if outbox else [], [], left)
+                if writable:
+                    del outbox[: os.write(target, outbox[:65536])]
+                if readable:
+                    chunk = os.read(source, 65536)
+                    if not chunk:
+                        return "the symmetry process died", True
+                    self._inbox += chunk
+            return found, False
+        except (BrokenPipeError, OSError) as error:
+            return f"the symmetry process died ({error})", True
+
+    def _parse(self) -> Operations | str | None:
+        if len(self._inbox) < ANSWER.size:
+            return None
+        status, number, hall_number, m = ANSWER.unpack_from(self._inbox)
+        size = ANSWER.size + 33 * m
+        if len(self._inbox) < size:
+            return None
+        body = bytes(self._inbox[ANSWER.size : size])
+        del self._inbox[:size]
+        if not status:
+            return "spglib finds no symmetry"
+        rotations = np.frombuffer(body, np.int8, 9 * m).reshape(m, 3, 3)
+        translations = np.frombuffer(body, "<f8", 3 * m, 9 * m).reshape(m, 3)
+        return Operations(number, hall_number, rotations, translations)
 
 
-@lru_cache(maxsize=4)
-def _worker(timeout: float) -> SymmetryWorker:
-    worker = SymmetryWorker(timeout)
-    atexit.register(worker.close)
-    return worker
+def _descriptors(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    if process.stdin is None or process.stdout is None:
+        raise BrokenPipeError("the symmetry process has no pipes")
+    return process.stdin.fileno(), process.stdout.fileno()
+
+
+_IDLE: list[SymmetryWorker] = []
+
+
+def _take_worker() -> SymmetryWorker:
+    """An idle worker of this process (not one inherited through a fork), or a new one."""
+    _register()
+    while _IDLE:
+        worker = _IDLE.pop()
+        if worker.pid == os.getpid():
+            return worker
+    return SymmetryWorker()
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    atexit.register(close_workers)
+
+
+def close_workers() -> None:
+    """End the idle symmetry processes; they start again when needed."""
+    while _IDLE:
+        worker = _IDLE.pop()
+        if worker.pid == os.getpid():
+            worker.close()
+
+
+def encode_request(
+    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: Sequence[int], symprec: float
+) -> bytes:
+    """Request record of a cell; see `nanh2lib.validation.symmetry_worker`."""
+    parts = (
+        REQUEST.pack(len(numbers), symprec),
+        np.asarray(lattice, dtype="<f8").tobytes(),
+        np.asarray(frac_coords, dtype="<f8").tobytes(),
+        np.asarray(numbers, dtype="<i4").tobytes(),
+    )
+    return b"".join(parts)
 
 
 def find_symmetry(
     structures: Iterable[Structure],
-    expected: SpaceGroup | int | None,
+    expected: SpaceGroup | int | None | Sequence[SpaceGroup | int | None],
     symprec: float = 1e-2,
     timeout: float = 10.0,
 ) -> Iterator[SymmetryFinding]:
@@ -120,7 +229,7 @@ def find_symmetry(
     Parameters
     ----------
     structures : iterable of Structure
-    expected : SpaceGroup, int or None
+    expected : SpaceGroup, int or None, or one of these for each structure
         The assigned group (with it ``"gained"`` is judged operation by operation), its
         international number only, or None: whatever is found is the ``"same"``.
     symprec : float
@@ -133,49 +242,59 @@ def find_symmetry(
     SymmetryFinding
         In the order given. spglib returning nothing, running out of time or dying is ``"failed"``.
     """
-    worker = _worker(timeout)
-    number = expected.number if isinstance(expected, SpaceGroup) else expected
-    for structure in structures:
-        frac = np.asarray(structure.frac_coords)
-        if not (np.isfinite(frac).all() and np.isfinite(structure.lattice.matrix).all()):
-            yield SymmetryFinding("failed", None, "", "coordinates or cell are not finite")
-            continue
-        request = {
-            "lattice": structure.lattice.matrix.tolist(),
-            "frac_coords": frac.tolist(),
-            "numbers": list(structure.atomic_numbers),
-            "symprec": symprec,
-            "expected": number,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = worker.ask(request)
-        yield _judge(found, expected, number, symprec)
+    crystals = list(structures)
+    wanted = list(expected) if isinstance(expected, Sequence) else [expected] * len(crystals)
+    measurable = [_is_finite(crystal) for crystal in crystals]
+    requests = (
+        encode_request(c.lattice.matrix, c.frac_coords, c.atomic_numbers, symprec)
+        for c, fine in zip(crystals, measurable, strict=True)
+        if fine
+    )
+    worker = _take_worker()
+    answers = worker.answers(requests, timeout)
+    try:
+        for fine, group in zip(measurable, wanted, strict=True):
+            if fine:
+                yield _judge(next(answers), group, symprec)
+            else:
+                yield SymmetryFinding("failed", None, "", "no atoms, or coordinates or cell are not finite")
+    finally:
+        answers.close()
+        _IDLE.append(worker)
 
 
-def _judge(
-    found: dict[str, Any] | str | None, expected: SpaceGroup | int | None, number: int | None, symprec: float
-) -> SymmetryFinding:
+def _is_finite(structure: Structure) -> bool:
+    fine = np.isfinite(structure.frac_coords).all() and np.isfinite(structure.lattice.matrix).all()
+    return bool(fine) and len(structure) > 0 and structure.is_ordered
+
+
+def _judge(found: Operations | str, expected: SpaceGroup | int | None, symprec: float) -> SymmetryFinding:
     if isinstance(found, str):
-        return SymmetryFinding("failed", None, "", found)
-    if found is None:
-        return SymmetryFinding("failed", None, "", f"spglib finds no symmetry at symprec {symprec} A")
-    got, symbol = int(found["number"]), str(found["symbol"])
-    if number is None or got == number:
-        return SymmetryFinding("same", got, symbol)
-    if isinstance(expected, SpaceGroup) and _contains(found, expected):
-        return SymmetryFinding("gained", got, symbol)
-    return SymmetryFinding("lost", got, symbol)
+        return SymmetryFinding("failed", None, "", f"{found} (symprec {symprec:g} A)")
+    symbol = _symbol(found.number)
+    if expected is None:
+        return SymmetryFinding("same", found.number, symbol)
+    if isinstance(expected, SpaceGroup):
+        if found.number == expected.number and len(found.rotations) == expected.order:
+            return SymmetryFinding("same", found.number, symbol)
+        if _contains(found, expected):
+            return SymmetryFinding("gained", found.number, symbol)
+    elif found.number == expected:
+        return SymmetryFinding("same", found.number, symbol)
+    return SymmetryFinding("lost", found.number, symbol)
 
 
-def _contains(found: dict[str, Any], group: SpaceGroup) -> bool:
-    """All operations of the group are among those found (same cell and origin)."""
-    rotations, translations = np.array(found["rotations"]), np.array(found["translations"])
-    if len(rotations) <= group.order:
+@lru_cache(maxsize=230)
+def _symbol(number: int) -> str:
+    hall = next(h for h in range(1, 531) if spglib.get_spacegroup_type(h).number == number)
+    return setting_symbol(hall)
+
+
+def _contains(found: Operations, group: SpaceGroup) -> bool:
+    """All operations of the group, and more, are among those found (same cell and origin)."""
+    if len(found.rotations) <= group.order:
         return False
-    for rotation, translation in zip(group.rotations, group.translations, strict=True):
-        same = (rotations == rotation).all((1, 2))
-        gap = translations[same] - translation
-        if not (np.abs(gap - np.round(gap)).max(-1, initial=0.0) < TRANSLATION_TOLERANCE).any():
-            return False
-    return True
+    same = (found.rotations[None] == group.rotations[:, None]).all((2, 3))  # (assigned, found)
+    gap = found.translations[None] - group.translations[:, None]
+    close = np.abs(gap - np.round(gap)).max(-1) < TRANSLATION_TOLERANCE
+    return bool((same & close).any(1).all())

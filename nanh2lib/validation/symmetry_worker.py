@@ -1,38 +1,55 @@
-"""A process that only calls spglib: reads one JSON cell a line, answers one JSON line.
+"""A process that only calls spglib: cells in, space groups out, as plain binary records.
 
-spglib can hang for minutes on some cells and cannot be interrupted from inside, so it runs in a
-process that can be ended. Started by `nanh2lib.validation.symmetry`.
+spglib holds the interpreter's lock and cannot be interrupted from inside, so it runs in a process
+that can be ended. Started as a file by `nanh2lib.validation.symmetry`: it imports nothing of this
+package. Numbers are little-endian.
+
+Request: int32 n, float64 symprec, float64 lattice (3, 3), float64 frac_coords (n, 3), int32 numbers (n).
+Answer: int32 status (1 found, 0 nothing found), number, hall_number, m; int8 rotations (m, 3, 3),
+float64 translations (m, 3).
 """
 
 from __future__ import annotations
 
-import json
+import struct
 import sys
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import spglib
 
+READY = b"R"
+REQUEST = struct.Struct("<id")
+ANSWER = struct.Struct("<iiii")
 
-def answer(request: dict[str, Any]) -> dict[str, Any] | None:
-    """Space group of one cell; operations too where it is not the expected one."""
-    cell = (np.array(request["lattice"]), np.array(request["frac_coords"]), request["numbers"])
-    dataset = spglib.get_symmetry_dataset(cell, symprec=request["symprec"])
+
+def answer(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> bytes:
+    """Answer record of one cell."""
+    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
     if dataset is None:
-        return None
-    found: dict[str, Any] = {"number": int(dataset.number), "symbol": str(dataset.international)}
-    if found["number"] != request.get("expected"):
-        found["rotations"] = np.asarray(dataset.rotations).tolist()
-        found["translations"] = np.asarray(dataset.translations).tolist()
-    return found
+        return ANSWER.pack(0, 0, 0, 0)
+    rotations = np.ascontiguousarray(dataset.rotations, dtype=np.int8)
+    translations = np.ascontiguousarray(dataset.translations, dtype="<f8")
+    head = ANSWER.pack(1, int(dataset.number), int(dataset.hall_number), len(rotations))
+    return head + rotations.tobytes() + translations.tobytes()
 
 
-def serve() -> None:
-    """Answer until the input ends."""
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
-        sys.stdout.flush()
+def serve(source: BinaryIO, target: BinaryIO) -> None:
+    """Answer request after request until the input ends."""
+    target.write(READY)
+    target.flush()
+    while True:
+        head = source.read(REQUEST.size)
+        if len(head) < REQUEST.size:
+            return
+        n, symprec = REQUEST.unpack(head)
+        body = source.read(72 + 28 * n)
+        lattice = np.frombuffer(body, "<f8", 9).reshape(3, 3)
+        coords = np.frombuffer(body, "<f8", 3 * n, 72).reshape(n, 3)
+        numbers = np.frombuffer(body, "<i4", n, 72 + 24 * n)
+        target.write(answer((lattice, coords, numbers), symprec))
+        target.flush()
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.stdin.buffer, sys.stdout.buffer)
