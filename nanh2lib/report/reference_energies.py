@@ -14,9 +14,12 @@ from pymatgen.core import Structure
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.energy.labels import EnergyResult, LabelSettings, label_structures
 from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.report.book import project_root
 from nanh2lib.report.published import published_structures, reference_structure
 
 ALPHA = "alpha"
+COMMITTED = Path("benchmarks", "results", "gpaw_published.json")
+"""DFT energies, in the checkout."""
 
 
 def reference_crystals() -> dict[str, Structure]:
@@ -24,13 +27,13 @@ def reference_crystals() -> dict[str, Structure]:
     return {ALPHA: reference_structure(ALPHA), **{item.key: item.structure for item in published_structures()}}
 
 
-def reference_energies(potential: str) -> dict[str, float]:
+def reference_energies(potential: str = "gpaw") -> dict[str, float]:
     """Single-point energies of alpha and the published structures, as they are.
 
     Parameters
     ----------
     potential : str
-        Name of a potential.
+        Name of a potential. ``"gpaw"``: the committed energies (PBE), not computed again.
 
     Returns
     -------
@@ -42,6 +45,8 @@ def reference_energies(potential: str) -> dict[str, float]:
     ComputationError
         One of them cannot be computed.
     """
+    if potential == "gpaw":
+        return dict(committed_dft_energies().energies)
     return dict(_reference_energies(potential))
 
 
@@ -74,13 +79,13 @@ class CommittedEnergies:
     energies: Mapping[str, float]
 
 
-def committed_dft_energies(path: str | Path, label: str | None = None) -> CommittedEnergies:
+def committed_dft_energies(path: str | Path | None = None, label: str | None = None) -> CommittedEnergies:
     """Read the GPAW (PBE) energies that ``scripts/gpaw_published.py`` wrote.
 
     Parameters
     ----------
-    path : path
-        ``benchmarks/results/gpaw_published.json``.
+    path : path, optional
+        ``benchmarks/results/gpaw_published.json`` of the checkout by default.
     label : str, optional
         Settings; by default those with the most structures.
 
@@ -89,7 +94,7 @@ def committed_dft_energies(path: str | Path, label: str | None = None) -> Commit
     InputError
         The file is missing or of another form, or has no energy with these settings.
     """
-    path = Path(path)
+    path = project_root() / COMMITTED if path is None else Path(path)
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         counts = Counter(name for entry in rows.values() for name in entry)

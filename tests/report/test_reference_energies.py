@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nanh2lib.errors import InputError
-from nanh2lib.report.reference_energies import above, committed_dft_energies, reference_crystals
+from nanh2lib.report.reference_energies import above, committed_dft_energies, reference_crystals, reference_energies
 from tests.run_book import ROOT
 
 COMMITTED = ROOT / "benchmarks" / "results" / "gpaw_published.json"
@@ -21,6 +21,7 @@ def test_reference_crystals_are_alpha_and_the_eight():
 
 def test_committed_energies_are_those_of_the_tables():
     found = committed_dft_energies(COMMITTED)
+    assert reference_energies("gpaw") == found.energies
     assert set(found.energies) <= set(reference_crystals())
     assert found.energies["S1-P21212"] == pytest.approx(-15.9623, abs=1e-3)
     assert found.energies["S1-P21212"] < found.energies["S1-P21c"] < found.energies["S1-Pcca"]
