@@ -23,6 +23,12 @@ def _import_package(app: Sphinx) -> None:
         importlib.import_module(module.name)
 
 
+def _skip_foreign(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Methods that a base class of another package puts into ours are documented there."""
+    home = getattr(member, "__module__", None)
+    return True if callable(member) and home and not home.startswith("nanh2lib") else None
+
+
 def _clean_scripts(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -45,6 +51,7 @@ def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _import_package)
+    app.connect("autodoc-skip-member", _skip_foreign)
     app.connect("html-page-context", _clean_scripts, priority=900)
     app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

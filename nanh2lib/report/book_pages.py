@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,7 +55,8 @@ def _api_page(part: str, modules: Iterable[str]) -> str:
     for module in modules:
         if module != f"{PACKAGE}.{part}":
             lines += [f"## `{module.removeprefix(PACKAGE + '.')}`", ""]
-        lines += ["```{eval-rst}", f".. automodule:: {module}", "   :members:", "```", ""]
+        options = ("   :members:", "   :ignore-module-all:", "   :no-value:")  # values may hold folders of a machine
+        lines += ["```{eval-rst}", f".. automodule:: {module}", *options, "```", ""]
     return "\n".join(lines)
 
 
@@ -64,12 +66,12 @@ def _public_names() -> str:
     lines = []
     for name in getattr(package, "__all__", ()):
         thing = getattr(package, name)
-        home = getattr(thing, "__module__", None)
-        if not isinstance(home, str) or not home.startswith(f"{PACKAGE}."):
+        home = getattr(thing, "__module__", None) or ""
+        if home.startswith(f"{PACKAGE}.") and (isinstance(thing, type) or inspect.isfunction(thing)):
+            role = "class" if isinstance(thing, type) else "func"
+            lines.append(f"- {{py:{role}}}`~{home}.{thing.__qualname__}`")
+        else:  # a constant
             lines.append(f"- `{name}`")
-            continue
-        role = "class" if isinstance(thing, type) else "func"
-        lines.append(f"- {{py:{role}}}`~{home}.{thing.__qualname__}`")
     return "\n".join(lines or ["The names are documented with their modules below."]) + "\n"
 
 

@@ -1,0 +1,80 @@
+"""Headless Chromium that may reach this machine only, and that remembers what went wrong on a page."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import io
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageChops
+
+SOFTWARE_WEBGL = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
+LOCAL = re.compile(r"^(file:|data:|blob:|about:|http://127\.0\.0\.1[:/])")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are no news."""
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Address of a web server for ``folder``, on a free port of this machine."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Watch:
+    """Errors and foreign requests of one page; foreign requests are also stopped."""
+
+    def __init__(self, page: Any) -> None:
+        self.troubles: list[str] = []
+        page.route(lambda url: not LOCAL.match(url), self._stop)
+        page.on("console", lambda message: message.type == "error" and self._note(f"console: {message.text}"))
+        page.on("pageerror", lambda error: self._note(f"error: {error}"))
+        page.on("response", lambda response: response.status >= 400 and self._note(f"{response.status} {response.url}"))
+        page.on("requestfailed", lambda request: self._note(f"failed: {request.url} {request.failure}"))
+
+    def _note(self, text: str) -> None:
+        self.troubles.append(text[:300])
+
+    def _stop(self, route: Any) -> None:
+        self._note(f"off the machine: {route.request.url}")
+        route.abort()
+
+
+def picture(locator: Any) -> Image.Image:
+    """Screenshot of an element."""
+    return Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+
+
+def drawn_share(image: Image.Image) -> float:
+    """Share of pixels that differ clearly from the picture's corner: 0 for an empty view."""
+    ground = Image.new("RGB", image.size, image.getpixel((2, 2)))
+    difference = ImageChops.difference(image, ground).convert("L").point(lambda value: 255 if value > 40 else 0)
+    return difference.histogram()[255] / (image.width * image.height)
+
+
+def changed_share(first: Image.Image, second: Image.Image) -> float:
+    """Share of pixels that differ clearly between two pictures of one size."""
+    difference = ImageChops.difference(first, second).convert("L").point(lambda value: 255 if value > 40 else 0)
+    return difference.histogram()[255] / (first.width * first.height)

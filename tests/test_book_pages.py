@@ -1,0 +1,250 @@
+"""The built book in a real browser: offline, without errors, readable on a phone, and accessible."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import SOFTWARE_WEBGL, Watch, changed_share, drawn_share, picture, served
+from tests.run_book import ROOT
+from tests.system import require_module, require_system
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("book")]
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+AXE_RULES = [
+    "aria-allowed-attr",
+    "aria-hidden-focus",
+    "button-name",
+    "color-contrast",
+    "document-title",
+    "html-has-lang",
+    "image-alt",
+    "label",
+    "link-name",
+    "svg-img-alt",
+]
+NOT_A_DESCRIPTION = re.compile(
+    r"^$|^[0-9a-f]{12,}|\.(png|svg|jpe?g|gif)\s*$|^\S*/\S*$|^_?(images?|figures?|plots?|output)\s*\d*$", re.I
+)
+ATOMS_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    require_module("playwright", "book")
+    program = require_system("chromium", "the pages are looked at in it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=SOFTWARE_WEBGL)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(book):
+    with served(book) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def pages(book) -> list[str]:
+    """Pages with text, as paths below the book."""
+    found = [path.relative_to(book).as_posix() for path in sorted(book.rglob("*.html"))]
+    return [name for name in found if not name.startswith("_") and name != "index.html"]
+
+
+@pytest.fixture(scope="module")
+def live_pages(book, pages) -> list[str]:
+    return [name for name in pages if "jupyter.widget-view+json" in (book / name).read_text(encoding="utf-8")]
+
+
+@pytest.fixture
+def tab(chromium):
+    context = chromium.new_context(viewport=DESKTOP)
+    yield context.new_page()
+    context.close()
+
+
+def visit(tab, url: str) -> list[str]:
+    """Open a page, let it come to rest, and say what went wrong."""
+    watch = Watch(tab)
+    tab.goto(url, wait_until="load", timeout=60_000)
+    tab.wait_for_load_state("networkidle", timeout=60_000)
+    tab.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
+    tab.wait_for_timeout(200)
+    return watch.troubles
+
+
+@dataclass
+class Survey:
+    """What one look at every page found, by page; empty is good."""
+
+    troubles: dict[str, Any] = field(default_factory=dict)
+    broken_formulas: dict[str, Any] = field(default_factory=dict)
+    poor_alt_texts: dict[str, Any] = field(default_factory=dict)
+    violations: dict[str, dict[str, Any]] = field(default_factory=lambda: {"light": {}, "dark": {}})
+    wide: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def note(place: dict[str, Any], page: str, found: Any) -> None:
+        if found:
+            place[page] = found
+
+
+@pytest.fixture(scope="module")
+def survey(chromium, address, pages) -> Survey:
+    """Each page once: errors, formulas, pictures, accessibility in both themes, then at the width of a phone."""
+    seen = Survey()
+    repetitive = [name for name in pages if name.startswith("book/api/")][1:]  # long, and all of one kind
+    for name in ["index.html", *pages]:
+        tab = chromium.new_page(viewport=DESKTOP)
+        troubles = visit(tab, f"{address}/{name}")
+        formulas = tab.eval_on_selector_all("mjx-merror, [data-mjx-error]", "nodes => nodes.map(n => n.textContent)")
+        seen.note(seen.broken_formulas, name, formulas)
+        alts = tab.eval_on_selector_all("article img", "images => images.map(i => i.getAttribute('alt'))")
+        poor = [alt for alt in alts if alt is None or NOT_A_DESCRIPTION.search(alt) or len(alt) < 10]
+        seen.note(seen.poor_alt_texts, name, poor)
+        tab.evaluate(AXE)
+        tab.add_style_tag(content="* { transition: none !important; animation: none !important }")
+        for theme, found in seen.violations.items():
+            if theme == "dark" and name in repetitive:
+                continue
+            tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+            tab.wait_for_timeout(200)
+            seen.note(found, name, axe_violations(tab))
+        tab.set_viewport_size(PHONE)
+        tab.wait_for_timeout(200)
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"] + 1:
+            seen.note(seen.wide, name, (width, tab.evaluate(WIDE_ELEMENTS, PHONE["width"])))
+        seen.note(seen.troubles, name, troubles)
+        tab.close()
+    return seen
+
+
+def axe_violations(tab) -> list[tuple[str, str, str]]:
+    result = tab.evaluate(
+        "rules => axe.run(document, {runOnly: {type: 'rule', values: rules}, resultTypes: ['violations']})", AXE_RULES
+    )
+    return [
+        (violation["id"], node["html"][:160], node["any"][0]["message"][:200] if node["any"] else "")
+        for violation in result["violations"]
+        for node in violation["nodes"][:3]
+    ]
+
+
+WIDE_ELEMENTS = """limit => Array.from(document.querySelectorAll('.bd-main *'))
+  .filter(e => e.getBoundingClientRect().right > limit + 1 && !e.closest('pre, table, .cell_output'))
+  .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
+
+
+def test_the_book_has_its_pages(pages):
+    names = {Path(name).stem for name in pages}
+    assert {"index", "conventions", "architecture", "what-holds", "scaling", "glossary", "references"} <= names
+    assert {"api", "changelog"} <= names
+    assert {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")} <= names
+
+
+def test_every_page_loads_without_the_network_and_without_an_error(survey):
+    assert survey.troubles == {}
+
+
+def test_no_formula_is_broken(survey):
+    assert survey.broken_formulas == {}
+
+
+def test_every_picture_says_what_it_shows(survey):
+    assert survey.poor_alt_texts == {}
+
+
+def test_a_phone_has_no_sideways_scroll(survey):
+    assert survey.wide == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessibility(survey, theme):
+    """Contrast, names and alt texts, by axe-core."""
+    assert survey.violations[theme] == {}
+
+
+def test_pages_open_from_the_folder_too(chromium, book, live_pages):
+    troubles = {}
+    for name in ["index.html", "book/conventions.html", *live_pages[:2]]:
+        tab = chromium.new_page(viewport=DESKTOP)
+        found = visit(tab, (book / name).as_uri())
+        tab.close()
+        if found:
+            troubles[name] = found
+    assert troubles == {}
+
+
+def wait_for_atoms(canvas) -> float:
+    """Share of the view that is drawn on, once it is more than the lines of a cell."""
+    start, share = time.monotonic(), 0.0
+    while time.monotonic() - start < ATOMS_SECONDS:
+        share = drawn_share(picture(canvas))
+        if share > 0.01:
+            return share
+        canvas.page.wait_for_timeout(500)
+    return share
+
+
+def drag(tab, canvas) -> None:
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    for step in range(1, 9):
+        tab.mouse.move(x + 12 * step, y + 7 * step)
+    tab.mouse.up()
+    tab.wait_for_timeout(1500)
+
+
+@pytest.mark.parametrize("way", ["http", "file"])
+def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_pages, way):
+    assert live_pages, "no page with a live view"
+    for name in live_pages if way == "http" else live_pages[:1]:
+        tab = chromium.new_page(viewport=DESKTOP)
+        troubles = visit(tab, f"{address}/{name}" if way == "http" else (book / name).as_uri())
+        tab.wait_for_selector(".cell_output canvas", timeout=60_000)
+        canvases = tab.locator(".cell_output canvas")
+        assert 1 <= canvases.count() <= 4, name
+        for index in range(canvases.count()):
+            canvas = canvases.nth(index)
+            canvas.scroll_into_view_if_needed()
+            assert wait_for_atoms(canvas) > 0.01, f"{name}: view {index} is empty"
+            before = picture(canvas)
+            drag(tab, canvas)
+            after = picture(canvas)
+            assert changed_share(before, after) > 0.002, f"{name}: view {index} does not turn"
+            assert drawn_share(after) > 0.01, f"{name}: view {index} is empty after a drag"
+        assert troubles == [], name
+        tab.close()
+
+
+def test_search_finds_the_asymmetric_unit(tab, address):
+    troubles = visit(tab, f"{address}/search.html?q=asymmetric+unit")
+    tab.wait_for_selector("#search-results li a", timeout=30_000)
+    links = tab.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    assert any("glossary" in link for link in links)
+    assert any("conventions" in link for link in links)
+    assert troubles == []
+
+
+def test_formulas_are_rendered(tab, address):
+    visit(tab, f"{address}/book/conventions.html")
+    assert tab.locator("mjx-container").count() > 30
+    assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
+    text = tab.locator("article").inner_text()
+    assert "\\begin" not in text
+    assert "$$" not in text
+    height = tab.locator("mjx-container[display='true']").first.bounding_box()["height"]
+    assert height > 30
