@@ -42,7 +42,7 @@ def minkowski_reduce(lattice: Tensor, max_sweeps: int = 60) -> tuple[Tensor, Ten
     with torch.no_grad():
         basis = lattice.to(torch.float64).clone()
         transform = torch.eye(3, dtype=torch.float64, device=lattice.device).repeat(len(basis), 1, 1)
-        shifts = torch.tensor(list(itertools.product((0.0, 1.0, -1.0), repeat=2)), dtype=torch.float64)
+        shifts = torch.tensor(list(itertools.product((0.0, 1.0, -1.0), repeat=2))).to(basis)
         rows = torch.arange(len(basis), device=lattice.device)
         for _ in range(max_sweeps):
             order = torch.linalg.vector_norm(basis, dim=-1).argsort(-1)
@@ -81,10 +81,12 @@ def minimum_image_vectors(lattice: Tensor, frac_difference: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (B, ..., 3)
-        Cartesian vectors, A. In a Minkowski-reduced basis the nearest image of a vector with
-        fractions in [-1/2, 1/2] has shifts in {-1, 0, 1}, so 27 images are enough.
+        Cartesian vectors, A; differentiable with respect to both arguments. In a
+        Minkowski-reduced basis the nearest image of a vector with fractions in [-1/2, 1/2] has
+        shifts in {-1, 0, 1}, so 27 images are enough.
     """
-    reduced, transform = minkowski_reduce(lattice)
+    transform = minkowski_reduce(lattice)[1]
+    reduced = transform @ lattice  # the basis again, now with its gradient
     flat = frac_difference.reshape(len(lattice), -1, 3)
     flat = flat @ torch.linalg.inv(transform)
     flat = flat - torch.round(flat)
