@@ -22,6 +22,7 @@ FIGURES = {
     "contact_bars": lambda: plots.contact_bars({"alpha": {"Na-N": 2.4, "N-N": 3.8}}, limits={"Na-N": 2.1}),
     "line_plot": lambda: plots.line_plot(X, {"N-H": X}, xlabel="Angle (degrees)", ylabel="N-H (Å)", band=(1.0, 2.0)),
     "count_bars": lambda: plots.count_bars({"raw": {"contacts": 3}, "pushed": {}}, xlabel="Structures"),
+    "scatter_groups": lambda: plots.scatter_groups({"a": (X, X)}, xlabel="x (Å)", ylabel="y (degrees)"),
     "loss_curves": lambda: plots.loss_curves({"noise": {"training": 1 / X}}, baselines={"noise": 1.0}),
     "noise_schedule_plot": lambda: plots.noise_schedule_plot({"linear": np.linspace(0.99, 0.01, 20)}),
     "guidance_sweep": lambda: plots.guidance_sweep(*SWEEP, intervals={"E (meV)": ([1, 0], [3, 2])}),

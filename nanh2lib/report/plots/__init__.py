@@ -12,7 +12,7 @@ from nanh2lib.report.plots.energies import (
     parity_plot,
     powder_patterns,
 )
-from nanh2lib.report.plots.lines import count_bars, line_plot
+from nanh2lib.report.plots.lines import count_bars, line_plot, scatter_groups
 from nanh2lib.report.plots.model import (
     budget_curves,
     guidance_sweep,
@@ -45,6 +45,7 @@ __all__ = [
     "parity_plot",
     "plot_theme",
     "powder_patterns",
+    "scatter_groups",
     "space_group_histogram",
     "symbol_text",
     "themed",

@@ -123,3 +123,34 @@ def count_bars(
     if len(counts) > 1:
         axes.legend()
     return figure
+
+
+@styled
+def scatter_groups(points: Mapping[str, tuple[ArrayLike, ArrayLike]], *, xlabel: str, ylabel: str) -> ReportFigure:
+    """Draw points by group.
+
+    Parameters
+    ----------
+    points : mapping
+        (x (n,), y (n,)) by group.
+    xlabel, ylabel : str
+        With units.
+
+    Raises
+    ------
+    InputError
+        No group, or lengths differ.
+    """
+    if not points:
+        raise InputError("scatter: nothing to draw; give {group: (x, y)}")
+    figure, (axes,) = new_figure(6.8, 4.0)
+    for k, ((name, (first, second)), color) in enumerate(zip(points.items(), cycle_colors(len(points)), strict=True)):
+        x, y = finite_array(first, f"x of {name!r}"), finite_array(second, f"y of {name!r}")
+        if len(x) != len(y):
+            raise InputError(f"scatter: {name!r} has {len(x)} x but {len(y)} y values")
+        axes.scatter(x, y, s=34, alpha=0.85, linewidths=0, color=color, marker=MARKERS[k % len(MARKERS)], label=name)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if len(points) > 1:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure
