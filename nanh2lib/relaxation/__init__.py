@@ -1,5 +1,6 @@
 """Relaxation: rigid units in the asymmetric unit first, then all atoms with the space group kept."""
 
+from nanh2lib.relaxation.batch import relax, relax_many
 from nanh2lib.relaxation.gradient import (
     EnergyGradient,
     EvaluationCounter,
@@ -7,10 +8,17 @@ from nanh2lib.relaxation.gradient import (
     energy_and_gradient,
     potential_energy,
 )
-from nanh2lib.relaxation.settings import RigidSettings
-from nanh2lib.relaxation.stages import relax_rigid
+from nanh2lib.relaxation.settings import (
+    AtomsSettings,
+    FragmentLimits,
+    RelaxationSettings,
+    ReleaseSettings,
+    RigidSettings,
+)
+from nanh2lib.relaxation.stages import Engine, relax_atoms, relax_rigid, release
 
 __all__ = [
     "EnergyGradient", "EvaluationCounter", "crystal_energy", "energy_and_gradient", "potential_energy",
-    "RigidSettings", "relax_rigid",
+    "AtomsSettings", "FragmentLimits", "RelaxationSettings", "ReleaseSettings", "RigidSettings",
+    "Engine", "relax", "relax_many", "relax_atoms", "relax_rigid", "release",
 ]  # fmt: skip

@@ -75,6 +75,11 @@ class SymmetryCoordinates:
         return cls(start, torch.as_tensor(origins), torch.as_tensor(turns), torch.as_tensor(strains))
 
     @property
+    def radii(self) -> FloatArray:
+        """Distance of each unit's outermost atom from its origin (U,), A; 1 for single atoms."""
+        return np.array([float(np.linalg.norm(unit.body, axis=1).max()) or 1.0 for unit in self.start.units])
+
+    @property
     def free_cell(self) -> bool:
         return len(self.strain_basis) > 0
 
@@ -152,3 +157,30 @@ def _strain_basis(start: AsymmetricUnit, lattice: FloatArray) -> FloatArray:
     averaged = np.einsum("gij,sjk,glk->sil", operations, flat.reshape(6, 3, 3), operations) / len(operations)
     projector = averaged.reshape(6, 9) @ flat.T
     return (_range_basis(projector) @ flat).reshape(-1, 3, 3)
+
+
+def natural_metric(coordinates: SymmetryCoordinates) -> FloatArray:
+    """Sum over all atoms of the conventional cell of the squared displacement per unit of each x.
+
+    Parameters
+    ----------
+    coordinates : SymmetryCoordinates
+
+    Returns
+    -------
+    ndarray, shape (D,)
+        A^2 per squared unit of x (a strain is given 4 A^2 an atom).
+    """
+    start = coordinates.start
+    turned = start.rotations[0].numpy()
+    bodies = [unit.body @ rotation.T for unit, rotation in zip(start.units, turned, strict=True)]
+    shifts = [
+        sum(m * len(b) * float(v @ v) for m, b, v in zip(start.multiplicities, bodies, basis, strict=True))
+        for basis in coordinates.origin_basis.numpy()
+    ]
+    turns = [
+        sum(m * float((np.cross(v, b) ** 2).sum()) for m, b, v in zip(start.multiplicities, bodies, basis, strict=True))
+        for basis in coordinates.turn_basis.numpy()
+    ]
+    strains = [4.0 * start.template.n_atoms] * len(coordinates.strain_basis)
+    return np.array(shifts + turns + strains)

@@ -19,7 +19,7 @@ from torch import Tensor
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import Crystals, expand_tensors, project
 from nanh2lib.crystal.primitive import primitive_crystals
-from nanh2lib.errors import ComputationError
+from nanh2lib.errors import ComputationError, InputError, Nanh2Error
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
 from nanh2lib.geometry.rotations import rotation_vector_to_matrix
 
@@ -61,15 +61,33 @@ def evaluate(
         eV/A.
     stress : ndarray, shape (3, 3)
         eV/A^3, tension positive (ASE's sign).
+
+    Raises
+    ------
+    InputError
+        The stress is needed but the calculator has none.
+    ComputationError
+        The calculator failed.
     """
     from ase import Atoms
+    from ase.calculators.calculator import PropertyNotImplementedError
 
     atoms = Atoms(list(species), scaled_positions=frac_coords, cell=lattice, pbc=True)
     atoms.calc = calculator
-    with torch.enable_grad():  # potentials differentiate their own energy, also where our caller does not
-        forces = np.asarray(atoms.get_forces(), dtype=np.float64)
-        energy = float(atoms.get_potential_energy())
-        tensor = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64) if stress else np.zeros((3, 3))
+    tensor = np.zeros((3, 3))
+    try:
+        with torch.enable_grad():  # potentials differentiate their own energy, also where our caller does not
+            forces = np.asarray(atoms.get_forces(), dtype=np.float64)
+            energy = float(atoms.get_potential_energy())
+            if stress:
+                tensor = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64)
+    except PropertyNotImplementedError as error:
+        name = type(calculator).__name__
+        raise InputError(f"{name} gives no stress ({error}); keep the cell fixed or use another potential") from error
+    except Nanh2Error:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:
+        raise ComputationError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     return energy, forces, tensor
 
 
