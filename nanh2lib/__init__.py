@@ -42,7 +42,7 @@ _EXPORTS = {
     "structure_table": "report.tables",
     "show": "report.views",
     # stages
-    "random_search": "pipeline",
+    "random_search": "search.random_search",
     "get_calculator": "energy.potentials",
     "train_noise_model": "diffusion.training",
     "train_energy_model": "diffusion.training",
@@ -50,7 +50,7 @@ _EXPORTS = {
     "validate": "validation",
     "relax": "relaxation",
     "rank": "ranking",
-    "open_run": "pipeline",
+    "open_run": "pipeline.run",
     "CandidateStore": "store",
 }
 

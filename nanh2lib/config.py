@@ -15,7 +15,7 @@ from nanh2lib.diffusion.sampling import SamplingSettings
 from nanh2lib.energy.labels import LabelSettings
 from nanh2lib.errors import InputError
 from nanh2lib.ranking import RankingSettings
-from nanh2lib.relaxation import RelaxationSettings
+from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.search.random_search import SearchSettings
 from nanh2lib.settings import StageSettings, read_yaml
 from nanh2lib.validation import ValidationSettings
@@ -33,10 +33,14 @@ class SelectionSettings(StageSettings):
         relaxation.
     methods : tuple of str
         Methods by their names in the store.
+    published_max_atoms : int
+        Published structures whose primitive cell has at most this many atoms are relaxed too,
+        for the comparison with the tables.
     """
 
     per_method: int = Field(default=20, ge=1)
     methods: tuple[str, ...] = ("random_search", "paper_unguided_pushed", "paper_guided_pushed")
+    published_max_atoms: int = Field(default=16, ge=0)
 
 
 class RunConfig(StageSettings):

@@ -110,7 +110,7 @@ class RelaxationResult:
         return not any(flag in self.BAD_FLAGS for flag in self.flags)
 
     def to_dict(self) -> dict[str, Any]:
-        data = {key: value for key, value in self.__dict__.items()}
+        data = {key: None if value != value else value for key, value in self.__dict__.items()}
         data["structure"] = self.structure.as_dict()
         data["flags"] = list(self.flags)
         data["asymmetric_unit"] = self.asymmetric_unit.to_dict() if self.asymmetric_unit else None
@@ -119,6 +119,8 @@ class RelaxationResult:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RelaxationResult:
         values = dict(data)
+        for name in ("energy_start", "energy_final", "fmax", "max_stress"):
+            values[name] = float("nan") if values.get(name) is None else values[name]
         values["structure"] = Structure.from_dict(values["structure"])
         values["flags"] = tuple(values["flags"])
         unit = values.get("asymmetric_unit")

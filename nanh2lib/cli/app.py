@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from nanh2lib.cli import book_commands, crystal_commands, run_commands
 from nanh2lib.errors import Nanh2Error
 
+# typer carries its own copy of click, so its exceptions are found through typer's public ones.
+_CLICK_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 EPILOG = "Start here: nanh2 tables --check, then nanh2 reproduce --profile smoke."
 
 app = typer.Typer(
@@ -39,12 +40,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Nanh2Error as error:
         _complain(str(error))
         return error.exit_code
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return int(leave.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except _CLICK_ERROR as error:
+        _show_usage_error(error)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("stopped; finished work is kept, the same command goes on from there")
         return 130
     except BrokenPipeError:
@@ -53,6 +54,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(f"{error.filename or 'file system'}: {error.strerror or error}; finished work is kept")
         return 1
     return int(result) if isinstance(result, int) else 0
+
+
+def _show_usage_error(error: Exception) -> None:
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+    else:
+        _complain(str(error))
 
 
 def _complain(message: str) -> None:

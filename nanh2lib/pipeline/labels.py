@@ -11,14 +11,52 @@ from typing import Any
 
 from pymatgen.core import Structure
 
-from nanh2lib.energy.labels import EnergyResult, LabelSettings, label_structures
+from nanh2lib.energy.labels import EnergyFailure, EnergyResult, LabelSettings, label_structures
 from nanh2lib.energy.potentials import DEFAULT_POTENTIAL
 from nanh2lib.pipeline.run import Run
-from nanh2lib.pipeline.search import compound_of
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
+from nanh2lib.records import Candidate
+
+
+def energies_of(
+    run: Run, candidates: Sequence[Candidate], potential: str, executor: Executor | None = None
+) -> dict[str, float]:
+    """Energies of candidates at a potential, in eV per formula unit; missing ones are computed and kept.
+
+    Parameters
+    ----------
+    run : Run
+    candidates : sequence of Candidate
+    potential : str
+    executor : Executor, optional
+        From `nanh2lib.execution.make_executor`; default: this process.
+
+    Returns
+    -------
+    dict
+        Energy by id, without the candidates whose label failed (their reason is in the store).
+    """
+    settings = run.config.label
+    if potential != settings.potential:
+        settings = LabelSettings(potential=potential)
+    store = run.store
+    known = {c.id: c.energies[potential] for c in candidates if potential in c.energies}
+    missing = {c.id: c.structure for c in candidates if c.id not in known and potential not in c.failures}
+
+    def write(key: str, result: EnergyResult | EnergyFailure) -> None:
+        if isinstance(result, EnergyResult):
+            store.set_energy(key, potential, settings.potential_hash, result.energy_per_fu)
+            known[key] = result.energy_per_fu
+        else:
+            store.set_failure(key, potential, result.reason, potential_hash=settings.potential_hash)
+
+    if missing:
+        label_structures(missing, settings, executor, compound_of(run), on_result=write, progress=run.progress)
+    return known
 
 
 def label_stage(run: Run, potential: str | None = None, executor: Executor | None = None) -> dict[str, Any]:
-    """Label every accepted candidate that has no energy or failure with this potential yet.
+    """Label every accepted candidate of the random search; those that have a label are left alone.
 
     Parameters
     ----------
@@ -31,34 +69,15 @@ def label_stage(run: Run, potential: str | None = None, executor: Executor | Non
     Returns
     -------
     dict
-        Labels by potential, failures with their reasons, lowest and mean energy.
+        Labels and failures with their reasons, lowest and mean energy in eV per formula unit.
     """
-    settings = run.config.label
-    if potential is not None and potential != settings.potential:
-        settings = LabelSettings(potential=potential)
-    store, name = run.store, settings.potential
-    missing = {
-        c.id: c.structure for c in store.iterate() if c.accepted and name not in c.energies and name not in c.failures
-    }
-
-    def write(key: str, result: Any) -> None:
-        if isinstance(result, EnergyResult):
-            store.set_energy(key, name, settings.potential_hash, result.energy_per_fu)
-        else:
-            store.set_failure(key, name, result.reason)
-
-    if missing:
-        label_structures(missing, settings, executor, compound_of(run), on_result=write, progress=run.progress)
-    energies: list[float] = []
-    failures: Counter[str] = Counter()
-    for candidate in store.iterate():
-        if name in candidate.energies:
-            energies.append(candidate.energies[name])
-        elif name in candidate.failures:
-            failures[candidate.failures[name]] += 1
+    name = potential or run.config.label.potential
+    before = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted]
+    energies = list(energies_of(run, before, name, executor).values())
+    failures = Counter(c.failures[name] for c in candidates_of(run, RANDOM_SEARCH) if name in c.failures)
     return {
         "potential": name,
-        "new": len(missing),
+        "new": sum(name not in c.energies and name not in c.failures for c in before),
         "labelled": len(energies),
         "failed": sum(failures.values()),
         "reasons": dict(failures),

@@ -23,8 +23,9 @@ from nanh2lib.diffusion.sampling import Samples, sample
 from nanh2lib.diffusion.training import train_energy_model, train_noise_model
 from nanh2lib.errors import InputError, Nanh2Error
 from nanh2lib.pipeline.run import Run, stage
-from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of, package_version
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of
 from nanh2lib.records import Candidate, ValidationReport
+from nanh2lib.report.notebooks import package_version
 from nanh2lib.search.push_apart import push_apart
 from nanh2lib.validation import validate
 
@@ -138,7 +139,7 @@ def train(run: Run) -> dict[str, Any]:
             "refused": data.refused,
             "scheme": settings.scheme,
             "epochs": settings.epochs,
-            "noise_training_loss": noise.history.training_loss[-1],
+            "noise_training_loss": noise.history.loss[-1],
             "noise_validation_loss": min(noise.history.validation_loss, default=None),
             "energy_metrics": dict(energy.history.metrics),
         }
@@ -214,8 +215,8 @@ def _sample_one(run: Run, guided: bool, key: str) -> dict[str, Any]:
     for unit, rows in decode_samples(run, samples):
         counts["decoded"] += len(rows)
         raw = checked_candidates(run, unit, rows.tolist(), guided, False, key)
-        pushed = push_apart(unit, run.config.validation.limits())
-        corrected = checked_candidates(run, pushed.asymmetric_unit, rows.tolist(), guided, True, key)
+        pushed = push_apart([unit[i] for i in range(len(unit))], run.config.search.limits(), run.config.search.push)
+        corrected = checked_candidates(run, AsymmetricUnit.cat(list(pushed.units)), rows.tolist(), guided, True, key)
         counts["valid"] += sum(c.accepted for c in raw)
         counts["valid_after_push_apart"] += sum(c.accepted for c in corrected)
         for candidate in raw:

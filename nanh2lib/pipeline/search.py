@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.compounds import load_compound
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound
 from nanh2lib.pipeline.run import Run, stage
 from nanh2lib.records import Candidate, ValidationReport
-from nanh2lib.search.compounds import load_compound
-from nanh2lib.search.random_search import RandomSearch
-from nanh2lib.validation import validate
+from nanh2lib.search.random_search import METHOD, SearchSettings, plan_search, random_search
+from nanh2lib.validation import ValidationSettings, validate
 
-RANDOM_SEARCH = "random_search"
-BATCH = 200
-
-
-def package_version() -> str:
-    """Version of the installed package."""
-    try:
-        return metadata.version("nanh2lib")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+RANDOM_SEARCH = METHOD
+BATCH = 100
 
 
 def candidate_id(*parts: object) -> str:
@@ -39,6 +31,65 @@ def compound_of(run: Run) -> Compound:
 
 
 def candidates_of(run: Run, *methods: str) -> Iterator[Candidate]:
-    """Candidates of the run made by the given methods (all without), in the order of their ids."""
-    for method in methods or (None,):
-        yield from run.store.iterate(method=method)
+    """Candidates of the run made by the given methods, or all of them."""
+    if not methods:
+        yield from run.store.candidates()
+    for method in methods:
+        yield from run.store.candidates(method=method)
+
+
+def search_settings(run: Run) -> SearchSettings:
+    """The run's search settings with the run's seed."""
+    return run.config.search.model_copy(update={"seed": run.config.seed})
+
+
+def template_counts(run: Run) -> dict[str, int]:
+    """Site templates that add up to Z formula units, by setting; known before anything is run."""
+    plans = plan_search(search_settings(run), compound_of(run))
+    return {f"{plan.symbol} (Hall {plan.hall_number})": plan.templates for plan in plans}
+
+
+def search_stage(run: Run) -> dict[str, Any]:
+    """Search, check and keep candidates; a killed run goes on where it was.
+
+    Returns
+    -------
+    dict
+        Accepted by space group, rejected by reason.
+    """
+
+    def validator(unit: AsymmetricUnit) -> Sequence[ValidationReport]:
+        # The search has its own limits; the filters judge at the same ones.
+        pairs, scale = run.config.search.pair_limits, run.config.search.limit_scale
+        changes: dict[str, Any] = {"pair_limits": pairs, "limit_scale": scale, "stage": "generated"}
+        settings: ValidationSettings = run.config.validation.model_copy(update=changes)
+        return validate(unit, settings)
+
+    def work() -> dict[str, Any]:
+        store = run.store
+        known = {c.id: c.accepted for c in store.candidates(method=RANDOM_SEARCH)}
+        found = random_search(
+            search_settings(run), compound_of(run), validator=validator, known=known, progress=run.progress
+        )
+        while batch := list(islice(found, BATCH)):
+            store.add(batch)
+        return search_summary(list(candidates_of(run, RANDOM_SEARCH)))
+
+    return stage(run, "search", run.settings_key("search", "validation", "compound"), work)
+
+
+def search_summary(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Accepted candidates by space group, rejected ones by the check that failed."""
+    groups: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for candidate in candidates:
+        if candidate.accepted and candidate.asymmetric_unit is not None:
+            groups[candidate.asymmetric_unit.template.space_group.symbol] += 1
+        elif candidate.report is not None:
+            reasons.update([next(c.name for c in candidate.report.checks if not c.passed)])
+    return {
+        "accepted": sum(groups.values()),
+        "rejected": sum(reasons.values()),
+        "space_groups": dict(groups),
+        "failed_checks": dict(reasons),
+    }

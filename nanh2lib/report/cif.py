@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import spglib
+from pymatgen.core import Structure
 from pymatgen.core.operations import SymmOp
+from pymatgen.io.cif import CifWriter
 
 from nanh2lib.errors import InputError
 from nanh2lib.report.published import (
@@ -141,3 +143,15 @@ def write_cifs(directory: str | Path, *, as_printed: bool = False, references: b
     except OSError as error:
         raise InputError(f"{directory}: cannot write CIF files there ({error}); choose another directory") from error
     return paths
+
+
+def structure_cif(structure: Structure, symprec: float = 1e-2) -> str:
+    """CIF text of a crystal with its space group, written by pymatgen.
+
+    Parameters
+    ----------
+    structure : Structure
+    symprec : float
+        Tolerance of the symmetry search, A.
+    """
+    return str(CifWriter(structure, symprec=symprec))

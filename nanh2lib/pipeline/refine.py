@@ -1,0 +1,182 @@
+"""Relaxation and ranking of a run's candidates, and the tables that come out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+
+from nanh2lib.pipeline.labels import energies_of
+from nanh2lib.pipeline.run import Run, stage, write_text
+from nanh2lib.pipeline.search import candidates_of, compound_of
+from nanh2lib.ranking import RankedTable, rank
+from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.relaxation.batch import relax_many
+from nanh2lib.relaxation.settings import RelaxationSettings
+from nanh2lib.report.cif import structure_cif
+from nanh2lib.report.tables import structure_table
+from nanh2lib.settings import config_hash
+
+
+def final_key(settings: RelaxationSettings) -> str:
+    """Name, in the store, of the last stage of a relaxation, e.g. ``"all_atom:chgnet"``."""
+    stages = {"released": settings.released, "all_atom": settings.atoms, "rigid": settings.rigid}
+    name = next((stage for stage, chosen in stages.items() if chosen is not None), "rigid")
+    if name == "rigid" and settings.rigid is not None and settings.rigid.cell == "fixed":
+        name = "rigid_fixed"
+    return f"{name}:{settings.potential}"
+
+
+def selected(run: Run, executor: Executor | None = None) -> list[Candidate]:
+    """The candidates to relax: of each method those with the lowest energy before relaxation.
+
+    Energies are those of the relaxing potential; missing ones are computed and kept.
+    """
+    chosen: list[Candidate] = []
+    for method in run.config.selection.methods:
+        accepted = [c for c in candidates_of(run, method) if c.accepted and c.asymmetric_unit is not None]
+        energies = energies_of(run, accepted, run.config.relaxation.potential, executor)
+        accepted = [c for c in accepted if math.isfinite(energies.get(c.id, math.nan))]
+        accepted.sort(key=lambda c: (energies[c.id], c.id))
+        chosen += accepted[: run.config.selection.per_method]
+    return chosen
+
+
+def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
+    """Relax the selected candidates, the space group kept; finished ones are not repeated.
+
+    Returns
+    -------
+    dict
+        How many were relaxed, converged, unusable (with reasons), and the energy calls spent.
+    """
+    settings = run.config.relaxation
+    key, version = final_key(settings), config_hash(settings)
+    store = run.store
+    chosen = selected(run, executor)
+    missing = {
+        c.id: c.asymmetric_unit
+        for c in chosen
+        if c.asymmetric_unit is not None and key not in c.relaxations and key not in c.failures
+    }
+
+    def write(identity: str, results: tuple[RelaxationResult, ...] | str) -> None:
+        if isinstance(results, str):
+            store.set_failure(identity, key, results, version=version)
+            return
+        for result in results:
+            store.set_relaxation(identity, f"{result.stage}:{result.potential}", result, version)
+        last = results[-1]
+        if f"{last.stage}:{last.potential}" != key:
+            reason = f"stopped after stage {last.stage}: {', '.join(last.flags)}"
+            store.set_failure(identity, key, reason, version=version)
+
+    if missing:
+        relax_many(missing, settings, executor, write, compound=compound_of(run), progress=run.progress)
+    done = [store.get(candidate.id) for candidate in chosen]
+    results = [c.relaxations[key] for c in done if key in c.relaxations]
+    return {
+        "relaxation": key,
+        "selected": len(chosen),
+        "new": len(missing),
+        "converged": sum(r.converged for r in results),
+        "usable": sum(r.usable for r in results),
+        "flags": dict(Counter(flag for r in results for flag in r.flags)),
+        "failed": sum(key in c.failures for c in done),
+        "evaluations": sum(
+            r.evaluations for c in done for r in c.relaxations.values() if r.potential == settings.potential
+        ),
+    }
+
+
+def ranked_table(run: Run) -> RankedTable:
+    """All relaxed candidates of the run, duplicates removed, in energy order."""
+    key = final_key(run.config.relaxation)
+    settings = run.config.ranking.model_copy(update={"relaxation": key})
+    return rank(candidates_of(run), settings)
+
+
+def rank_stage(run: Run) -> dict[str, Any]:
+    """Rank, and write ``tables/ranking.csv``, the best ones as CIF and in the paper's table format.
+
+    Returns
+    -------
+    dict
+        Different crystals, how many were left out and why, the best row, and the files.
+    """
+    store = run.store
+    relaxed = sorted(f"{c.id}{c.relaxations[k].energy_final}" for c in store.candidates() for k in c.relaxations)
+
+    def work() -> dict[str, Any]:
+        table = ranked_table(run)
+        csv = write_text(run.path("tables", "ranking.csv"), table.frame.to_csv(index=False))
+        left = "id,reason\n" + "".join(f'{identity},"{reason}"\n' for identity, reason in table.left_out)
+        write_text(run.path("tables", "left_out.csv"), left)
+        best = [
+            _published_style(run, place, s) for place, s in enumerate(table.structures[: run.config.ranking.top], 1)
+        ]
+        markdown = write_text(run.path("tables", "best.md"), "\n".join(best) + "\n")
+        rows = table.frame.to_dict("records")
+        return {
+            "different_crystals": len(rows),
+            "left_out": dict(Counter(reason for _, reason in table.left_out)),
+            "best": {str(k): v for k, v in rows[0].items()} if rows else {},
+            "files": [str(csv), str(markdown)],
+        }
+
+    return stage(run, "rank", f"{run.settings_key('ranking')}-{config_key(relaxed)}", work)
+
+
+def config_key(parts: Sequence[str]) -> str:
+    """Hash of a list of texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _published_style(run: Run, place: int, structure: Structure) -> str:
+    table = structure_table(structure)
+    write_text(run.path("cifs", f"rank-{place:02d}.cif"), structure_cif(structure))
+    return f"### Rank {place}: {table.title}\n\n{table.markdown()}"
+
+
+def relax_files(
+    files: Sequence[Path],
+    structures: Sequence[Structure],
+    potential: str | None = None,
+    out: Path = Path("relaxed"),
+    executor: Executor | None = None,
+    *,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Relax crystals from files (rigid units, then all atoms; space group kept) and write CIF files."""
+    settings = RelaxationSettings(potential=potential) if potential else RelaxationSettings()
+    crystals = {str(path): s for path, s in zip(files, structures, strict=True)}
+    rows: list[dict[str, Any]] = []
+    for name, results in relax_many(crystals, settings, executor, progress=progress).items():
+        if isinstance(results, str):
+            rows.append({"file": name, "usable": False, "reason": results})
+            continue
+        first, last = results[0], results[-1]
+        target = write_text(out / f"{Path(name).stem}-relaxed.cif", structure_cif(last.structure))
+        rows.append(
+            {
+                "file": name,
+                "written": str(target),
+                "usable": last.usable,
+                "converged": last.converged,
+                "ev_per_fu_start": first.energy_start,
+                "ev_per_fu": last.energy_final,
+                "evaluations": sum(r.evaluations for r in results),
+                "space_group_before": first.space_group_before,
+                "space_group_after": last.space_group_after,
+                "flags": list(last.flags),
+                "potential": last.potential,
+                "stage": last.stage,
+            }  # fmt: skip
+        )
+    return rows

@@ -1,0 +1,195 @@
+"""The whole method in order, then the notebooks; and the account of Tables S1-S2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from pymatgen.core import Structure
+from tqdm.auto import tqdm
+
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.labels import label_stage
+from nanh2lib.pipeline.model import sample_stage, train
+from nanh2lib.pipeline.refine import rank_stage, ranked_table, relax_stage
+from nanh2lib.pipeline.run import Run, read_json, write_json
+from nanh2lib.pipeline.search import search_stage
+from nanh2lib.ranking import RankedTable, matches
+from nanh2lib.records import RelaxationResult
+from nanh2lib.relaxation.batch import relax_many
+from nanh2lib.relaxation.settings import RelaxationSettings
+from nanh2lib.report.book import project_root
+from nanh2lib.report.notebooks import run_notebooks
+from nanh2lib.report.published import PublishedStructure, published_structures, reference_structure
+from nanh2lib.report.reference_energies import committed_dft_energies
+from nanh2lib.settings import config_hash
+
+ENERGY_WINDOW = 5e-3
+"""A published structure counts as found within this energy, eV per formula unit, after equal relaxation."""
+
+
+def expected_time(run: Run) -> str:
+    """What a profile is expected to take on two cores, for the user to read before it starts."""
+    minutes = run.config.expected_minutes
+    if not minutes:
+        return "no estimate for a custom configuration; every stage resumes after a kill"
+    time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+    return f"about {time} on two cores; every stage resumes after a kill"
+
+
+def pipeline(run: Run, executor: Executor | None = None) -> dict[str, Any]:
+    """All stages in order: search, label, train, sample, relax, rank."""
+    stages: Sequence[tuple[str, Callable[[], dict[str, Any]]]] = (
+        ("search", lambda: search_stage(run)),
+        ("label", lambda: label_stage(run, executor=executor)),
+        ("train", lambda: train(run)),
+        ("sample", lambda: sample_stage(run)),
+        ("relax", lambda: relax_stage(run, executor)),
+        ("rank", lambda: rank_stage(run)),
+    )
+    summaries: dict[str, Any] = {}
+    with tqdm(stages, desc="stages", unit="stage", disable=not run.progress) as bar:
+        for name, work in bar:
+            bar.set_postfix_str(name)
+            summaries[name] = work()
+    return summaries
+
+
+def reproduce(run: Run, executor: Executor | None = None) -> dict[str, Any]:
+    """The pipeline, the account of the tables, and every notebook that the checkout has.
+
+    Returns
+    -------
+    dict
+        Summaries of the stages and the paths of what was written.
+    """
+    summary = pipeline(run, executor)
+    reproduce_tables(run, executor)
+    runs = run_notebooks(
+        project_root() / "notebooks", run.directory, run.config.profile, run.config.seed,
+        context=config_hash(run.config), progress=run.progress,
+    )  # fmt: skip
+    summary["tables"] = str(run.path("tables", "account.json"))
+    summary["notebooks"] = {item.name: str(item.path) for item in runs}
+    return summary
+
+
+def relaxed_published(run: Run, executor: Executor | None = None) -> dict[str, RelaxationResult]:
+    """Published structures and alpha relaxed (rigid units, then all atoms; free cell) at the run's relaxing potential.
+
+    Only those whose primitive cell is small enough (``selection.published_max_atoms``); each is
+    kept as soon as it is done.
+    """
+    settings = RelaxationSettings(potential=run.config.relaxation.potential)
+    crystals = {item.key: item.structure for item in published_structures()} | {"alpha": reference_structure("alpha")}
+    small = {
+        key: crystal
+        for key, crystal in crystals.items()
+        if len(crystal.get_primitive_structure()) <= run.config.selection.published_max_atoms
+    }
+    path = run.path("tables", f"published-{config_hash(settings)}.json")
+    kept: dict[str, Any] = read_json(path) if path.exists() else {}
+
+    def write(key: str, results: tuple[RelaxationResult, ...] | str) -> None:
+        kept[key] = {"reason": results} if isinstance(results, str) else results[-1].to_dict()
+        write_json(path, kept)
+
+    missing = {key: crystal for key, crystal in small.items() if key not in kept}
+    if missing:
+        relax_many(missing, settings, executor, write, compound=SODIUM_AMIDE, progress=run.progress)
+    return {key: RelaxationResult.from_dict(kept[key]) for key in small if "structure" in kept[key]}
+
+
+def reproduce_tables(run: Run, executor: Executor | None = None) -> list[dict[str, Any]]:
+    """For each of the eight published structures and alpha: what holds and whether we found it.
+
+    Returns
+    -------
+    list of dict
+        Keys table, space_group, z, printed_cell, relaxed (by potential), gpaw_ev_per_fu,
+        gpaw_relaxed_ev_per_fu, gpaw_mev_above_alpha, found_by_search, found_by_model; a number that
+        was not computed is None. Also written to ``tables/account.json``.
+    """
+    relaxed = relaxed_published(run, executor)
+    first_principles = first_principles_energies()
+    ranked = ranked_table(run)
+    rows = [_row(run, ranked, item, relaxed, first_principles) for item in (*published_structures(), None)]
+    write_json(run.path("tables", "account.json"), rows)
+    return rows
+
+
+def first_principles_energies() -> dict[str, float]:
+    """Committed GPAW (PBE) single points, eV per formula unit by key; empty outside a checkout."""
+    try:
+        path = project_root() / "benchmarks" / "results" / "gpaw_published.json"
+        return dict(committed_dft_energies(path).energies)
+    except InputError:
+        return {}
+
+
+def _row(
+    run: Run,
+    ranked: RankedTable,
+    item: PublishedStructure | None,
+    relaxed: Mapping[str, RelaxationResult],
+    first_principles: Mapping[str, float],
+) -> dict[str, Any]:
+    """Account of a published structure, or of alpha (``item`` None)."""
+    if item is None:
+        key, table, space_group, z, structure = "alpha", "experiment", "Fddd", 16, reference_structure("alpha")
+    else:
+        key, table, space_group, z, structure = item.key, item.table, item.space_group, item.z, item.structure
+    result = relaxed.get(key)
+    gpaw, alpha = first_principles.get(key), first_principles.get("alpha")
+    return {
+        "key": key,
+        "table": table,
+        "space_group": space_group,
+        "z": z,
+        "printed_cell": [round(v, 4) for v in structure.lattice.parameters],
+        "relaxed": {} if result is None else {result.potential: _relaxed_entry(run, result)},
+        "gpaw_ev_per_fu": gpaw,
+        "gpaw_relaxed_ev_per_fu": None,
+        "gpaw_mev_above_alpha": None if gpaw is None or alpha is None else round(1e3 * (gpaw - alpha), 1),
+        "found_by_search": _found(run, ranked, structure, "random_search"),
+        "found_by_model": _found(run, ranked, structure, "paper"),
+    }
+
+
+def _relaxed_entry(run: Run, result: RelaxationResult) -> dict[str, Any]:
+    return {
+        "cell": [round(v, 4) for v in result.structure.lattice.parameters],
+        "ev_per_fu": round(result.energy_final, 5),
+        "space_group": result.space_group_after,
+        "converged": result.converged,
+        "stage": result.stage,
+        "profile": run.config.profile,
+        "seed": run.config.seed,
+    }
+
+
+def _found(run: Run, table: RankedTable, structure: Structure, method: str) -> dict[str, Any] | None:
+    """The best ranked crystal of a method that matches a published one, with the evidence."""
+    for row, candidate in zip(table.frame.to_dict("records"), table.structures, strict=True):
+        if not str(row["method"]).startswith(method):
+            continue
+        rms = matches(candidate, structure)
+        if rms is not None:
+            command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
+            return {"id": row["id"], "rms": rms, "ev_per_fu": row["ev_per_fu"], "command": command}
+    return None
+
+
+def tables_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The account as lines for a terminal."""
+    lines = ["structure         Z  GPAW PBE above alpha  relaxed (eV per formula unit)       found by search / model"]
+    for row in rows:
+        gpaw = "not computed" if row["gpaw_mev_above_alpha"] is None else f"{row['gpaw_mev_above_alpha']:.0f} meV"
+        energies = (
+            ", ".join(f"{name} {entry['ev_per_fu']:.4f}" for name, entry in row["relaxed"].items()) or "not relaxed"
+        )
+        found = " / ".join("yes" if row[f"found_by_{who}"] else "no" for who in ("search", "model"))
+        lines.append(f"{row['table']:<3} {row['space_group']:<10} {row['z']:>4}  {gpaw:>20}  {energies:<34} {found}")
+    return "\n".join(lines)
