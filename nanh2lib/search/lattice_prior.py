@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -20,6 +21,18 @@ ALPHA_CELL: Six = (8.964, 10.456, 8.073, 90.0, 90.0, 90.0)
 """Conventional cell of alpha-NaNH2, A and degrees (Zalkin and Templeton, J. Phys. Chem. 60, 821 (1956))."""
 MAX_TRIES = 2000
 _PROBES = 256
+
+
+@lru_cache(maxsize=1024)
+def _fixed_cell(parameters: Six, hall_number: int) -> Tensor:
+    group = SpaceGroup.from_hall(hall_number)
+    given = torch.tensor(parameters, dtype=torch.float64)
+    if not group.allows_lattice(given):
+        raise InputError(
+            f"the cell {list(parameters)} does not have the metric symmetry of {group.symbol} "
+            f"(Hall {hall_number}); choose another group, or a lattice prior of kind 'ranges' or 'volume'"
+        )
+    return group.symmetrize_lattice(given)
 
 
 class LatticePrior(StageSettings):
@@ -104,15 +117,9 @@ class LatticePrior(StageSettings):
         ComputationError
             Nothing in 2000 tries: the bounds and the group nearly exclude each other.
         """
-        group = SpaceGroup.from_hall(hall_number)
         if self.kind == "fixed":
-            given = torch.tensor(self.parameters, dtype=torch.float64)
-            if not group.allows_lattice(given):
-                raise InputError(
-                    f"the cell {list(self.parameters)} does not have the metric symmetry of {group.symbol} "
-                    f"(Hall {hall_number}); choose another group, or a lattice prior of kind 'ranges' or 'volume'"
-                )
-            return group.symmetrize_lattice(given)
+            return _fixed_cell(self.parameters, hall_number).clone()
+        group = SpaceGroup.from_hall(hall_number)
         for _ in range(MAX_TRIES // 20):
             drawn = self._symmetrised(group, 20, z, generator)
             accepted = self._accepted(drawn)
@@ -135,8 +142,8 @@ class LatticePrior(StageSettings):
         closed = lattice_is_valid(shape, 0.0)
         shape = torch.where(closed[:, None], shape, torch.cat([lengths, torch.full_like(angles, 90.0)], 1))
         symmetrised = group.symmetrize_lattice(shape)
-        target = float(self.volume_per_formula_unit or 0.0) * z
-        target = target * (1 + self.volume_tolerance * (2 * uniform[:, 6:] - 1))
+        mean = float(self.volume_per_formula_unit or 0.0) * z
+        target = mean * (1 + self.volume_tolerance * (2 * uniform[:, 6:] - 1))
         volume = torch.linalg.det(lattice_parameters_to_matrix(symmetrised)).abs()[:, None]
         return torch.cat([symmetrised[:, :3] * (target / volume) ** (1 / 3), symmetrised[:, 3:]], 1)
 

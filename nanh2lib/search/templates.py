@@ -9,7 +9,7 @@ a rank, and with a uniform random rank an exactly uniform draw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -47,7 +47,8 @@ class _Option:
     opens_site: bool
 
 
-_State = tuple[int, ...]  # units of each kind still to place, then units on the current site
+_State = tuple[int, ...]
+"""Units of each kind still to place; units on the current site; sites taken by each kind, up to ``min_units``."""
 
 
 class TemplateSpace:
@@ -66,6 +67,8 @@ class TemplateSpace:
     room : Room, optional
         Bounds from a fixed cell and contact limits (see `site_capacity`): templates that cannot
         hold them are left out.
+    min_units : int
+        Least number of units of each kind in the asymmetric unit.
 
     Attributes
     ----------
@@ -79,34 +82,57 @@ class TemplateSpace:
     """
 
     def __init__(
-        self, hall_number: int, compound: Compound, z: int, *, general_only: bool = False, room: Room | None = None
+        self,
+        hall_number: int,
+        compound: Compound,
+        z: int,
+        *,
+        general_only: bool = False,
+        room: Room | None = None,
+        min_units: int = 1,
     ) -> None:
         if isinstance(z, bool) or int(z) != z or z < 1:
             raise InputError(f"z = {z!r} formula units: give a whole number of at least 1")
         self.hall_number = hall_number
         self.compound = compound
         self.z = int(z)
-        self._start: _State = (*(self.z * count for count in compound.counts), 0)
-        self._options = _options(SpaceGroup.from_hall(hall_number), compound, self._start, general_only, room)
+        kinds = len(compound.units)
+        self._least = min_units
+        self._start: _State = (*(self.z * count for count in compound.counts), 0, *[0] * kinds)
+        self._options = _options(SpaceGroup.from_hall(hall_number), compound, self._start[:kinds], general_only, room)
         self._completions: dict[tuple[int, _State], int] = {}
         self._fill()
         self.count = self._ways(0, self._start)
 
     def _ways(self, index: int, state: _State) -> int:
         if index == len(self._options):
-            return int(not any(state[:-1]))
+            kinds = len(self.compound.units)
+            return int(not any(state[:kinds]) and min(state[kinds + 1 :]) >= self._least)
         return self._completions.get((index, state), 0)
 
     def _fill(self) -> None:
         """Completions from the last decision back to the first, over all states that can be reached."""
         reachable = [{self._start}]
         for option in self._options:
-            reachable.append({rest for state in reachable[-1] for _, rest in _moves(option, state)})
+            reachable.append({rest for state in reachable[-1] for _, rest in self._moves(option, state)})
         for index in range(len(self._options) - 1, -1, -1):
             for state in reachable[index]:
-                ways = sum(self._ways(index + 1, rest) for _, rest in _moves(self._options[index], state))
+                ways = sum(self._ways(index + 1, rest) for _, rest in self._moves(self._options[index], state))
                 if ways:
                     self._completions[index, state] = ways
+
+    def _moves(self, option: _Option, state: _State) -> Iterator[tuple[int, _State]]:
+        """How many units the option may take, and what remains; taking none comes first."""
+        kinds = len(self.compound.units)
+        used = 0 if option.opens_site else state[kinds]
+        most = min(state[option.kind] // option.multiplicity, option.capacity - used)
+        for taken in range(most + 1):
+            rest = list(state)
+            rest[option.kind] -= taken * option.multiplicity
+            rest[kinds] = used + taken
+            counter = kinds + 1 + option.kind
+            rest[counter] = min(rest[counter] + taken, self._least)
+            yield taken, tuple(rest)
 
     def __len__(self) -> int:
         return self.count
@@ -117,7 +143,7 @@ class TemplateSpace:
             raise IndexError(f"template {rank} of {self.count} does not exist")
         state, chosen = self._start, []
         for index, option in enumerate(self._options):
-            for taken, rest in _moves(option, state):
+            for taken, rest in self._moves(option, state):
                 ways = self._ways(index + 1, rest)
                 if rank < ways:
                     chosen += [option] * taken
@@ -127,6 +153,10 @@ class TemplateSpace:
         chosen.sort(key=lambda o: (o.kind, -o.multiplicity, o.letter, o.mode))
         sites = tuple(Site(self.compound.units[o.kind], o.letter, o.mode) for o in chosen)
         return Template(self.hall_number, sites)
+
+    def random_rank(self, generator: np.random.Generator) -> int:
+        """Rank drawn uniformly."""
+        return _uniform_below(self.count, generator)
 
     def ranks(self, max_count: int | None, generator: np.random.Generator) -> tuple[int, ...]:
         """Ranks in random order: all of them, or ``max_count`` different ones drawn uniformly."""
@@ -138,20 +168,9 @@ class TemplateSpace:
         return tuple(chosen)
 
 
-def _moves(option: _Option, state: _State) -> Iterator[tuple[int, _State]]:
-    """How many units the option may take, and what remains; taking none comes first."""
-    used = 0 if option.opens_site else state[-1]
-    most = min(state[option.kind] // option.multiplicity, option.capacity - used)
-    for taken in range(most + 1):
-        rest = list(state)
-        rest[option.kind] -= taken * option.multiplicity
-        rest[-1] = used + taken
-        yield taken, tuple(rest)
-
-
 def _uniform_below(bound: int, generator: np.random.Generator) -> int:
     """Uniform integer in [0, bound) for bounds of any size."""
-    bits = bound.bit_length()
+    bits = (bound - 1).bit_length()
     while True:
         value = int.from_bytes(generator.bytes((bits + 7) // 8), "little") >> (-bits % 8)
         if value < bound:
@@ -159,16 +178,16 @@ def _uniform_below(bound: int, generator: np.random.Generator) -> int:
 
 
 def _options(
-    group: SpaceGroup, compound: Compound, start: _State, general_only: bool, room: Room | None
+    group: SpaceGroup, compound: Compound, totals: Sequence[int], general_only: bool, room: Room | None
 ) -> tuple[_Option, ...]:
     """Decisions in order: site by site from the most special, there kind by kind and mode by mode."""
     options: list[_Option] = []
     for site in group.wyckoff_sites:
-        if site.multiplicity > max(start) or (general_only and site.letter != group.wyckoff_sites[-1].letter):
+        if site.multiplicity > max(totals) or (general_only and site.letter != group.wyckoff_sites[-1].letter):
             continue
         modes = [len(orientation_modes(unit, group.hall_number, site.letter)) for unit in compound.units]
         fitting = [unit for unit, n in zip(compound.units, modes, strict=True) if n]
-        capacity = min(site_capacity(group, site, fitting, room), sum(start))
+        capacity = min(site_capacity(group, site, fitting, room), sum(totals))
         here = [
             _Option(kind, site.letter, mode, site.multiplicity, capacity, False)
             for kind, count in enumerate(modes)
@@ -181,10 +200,15 @@ def _options(
 
 @lru_cache(maxsize=1024)
 def template_space(
-    hall_number: int, compound: Compound, z: int, general_only: bool = False, room: Room | None = None
+    hall_number: int,
+    compound: Compound,
+    z: int,
+    general_only: bool = False,
+    room: Room | None = None,
+    min_units: int = 1,
 ) -> TemplateSpace:
     """Cached `TemplateSpace`."""
-    return TemplateSpace(hall_number, compound, z, general_only=general_only, room=room)
+    return TemplateSpace(hall_number, compound, z, general_only=general_only, room=room, min_units=min_units)
 
 
 def count_templates(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from torch import Tensor
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
@@ -51,13 +51,14 @@ class Cells:
 
     def select(self, index: Tensor | slice) -> Cells:
         """Some of the cells."""
-        return Cells(
-            self.lattice[index], self.frac_coords[index], self.species, self.unit_index, self.rows, self.longest_unit
-        )
+        return replace(self, lattice=self.lattice[index], frac_coords=self.frac_coords[index])
 
-    def structures(self) -> list[Structure]:
-        """pymatgen structures with a ``unit_index`` site property."""
-        return Crystals(self.lattice, self.frac_coords, self.species, self.unit_index).structures()
+    def plain(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], list[int]]]:
+        """Lattice, fractional coordinates and atomic numbers of each cell, as spglib takes them."""
+        numbers = [int(Element(symbol).Z) for symbol in self.species]
+        lattice, frac = self.lattice.to(torch.float64).numpy(), self.frac_coords.to(torch.float64).numpy()
+        for i in range(len(self)):
+            yield lattice[i], frac[i], numbers
 
 
 def cells_of_asymmetric_units(units: AsymmetricUnit) -> Cells:
@@ -68,6 +69,18 @@ def cells_of_asymmetric_units(units: AsymmetricUnit) -> Cells:
     rows = torch.cat([torch.nonzero(crystals.unit_index == int(image)).flatten() for image in first])
     longest = 2 * max(float(np.linalg.norm(unit.body, axis=1).max()) for unit in units.units)
     return Cells(crystals.lattice, crystals.frac_coords, crystals.species, crystals.unit_index, rows, longest)
+
+
+def join_cells(parts: Sequence[Cells]) -> Cells:
+    """One batch of cells that hold the same atoms in the same order, every atom taken as independent."""
+    return Cells(
+        torch.cat([part.lattice for part in parts]),
+        torch.cat([part.frac_coords for part in parts]),
+        parts[0].species,
+        parts[0].unit_index,
+        torch.arange(len(parts[0].species)),
+        max(part.longest_unit for part in parts),
+    )
 
 
 def cells_of_crystals(crystals: Crystals) -> Cells:

@@ -25,6 +25,7 @@ from nanh2lib.validation.cells import (
     UnitsOfStructure,
     cells_of_asymmetric_units,
     cells_of_units,
+    join_cells,
     units_of_structure,
 )
 from nanh2lib.validation.contacts import ContactTable, contacts_of_cells
@@ -36,7 +37,7 @@ from nanh2lib.validation.fragments import (
     Placed,
     measure_fragments,
 )
-from nanh2lib.validation.symmetry import SymmetryFinding, find_symmetry
+from nanh2lib.validation.symmetry import SymmetryFinding, find_symmetry, find_symmetry_of_cells
 
 CHUNK = 256
 _MEASURING_ERRORS = (Nanh2Error, ValueError, ArithmeticError, RuntimeError, LookupError)
@@ -105,57 +106,67 @@ def validate(
     """
     settings = settings or ValidationSettings()
     batches = [asymmetric_units] if isinstance(asymmetric_units, AsymmetricUnit) else list(asymmetric_units)
-    singles = [batch[i] for batch in batches for i in range(len(batch))]
-    groups: dict[Template, list[int]] = {}
-    for place, single in enumerate(singles):
-        groups.setdefault(single.template, []).append(place)
+    singles = [batch[i].detach() for batch in batches for i in range(len(batch))]
     reports: dict[int, ValidationReport] = {}
+    groups: dict[object, list[int]] = {}
+    for place, single in enumerate(singles):
+        if _is_measurable(single):
+            groups.setdefault(_layout_key(single.template), []).append(place)
+        else:
+            reports[place] = _unmeasurable("cell, position or orientation is not a finite number, or no cell")
     for places in groups.values():
         for begin in range(0, len(places), CHUNK):
             part = places[begin : begin + CHUNK]
-            found = _validate_batch(AsymmetricUnit.cat([singles[i] for i in part]), settings)
-            reports.update(zip(part, found, strict=True))
+            reports.update(zip(part, _validate_group([singles[i] for i in part], settings), strict=True))
     return [reports[place] for place in range(len(singles))]
 
 
-def _validate_batch(unit: AsymmetricUnit, settings: ValidationSettings) -> list[ValidationReport]:
-    fine = (
-        lattice_is_valid(unit.lattice_parameters.detach(), 0.0)
-        & torch.isfinite(unit.frac_origins).flatten(1).all(-1)
-        & torch.isfinite(unit.rotations).flatten(1).all(-1)
-    )
-    reports = [_unmeasurable("cell, position or orientation is not a finite number or no cell")] * len(unit)
-    rows = torch.nonzero(fine).flatten()
-    if not len(rows):
-        return reports
+def _is_measurable(unit: AsymmetricUnit) -> bool:
+    finite = torch.isfinite(unit.frac_origins).all() & torch.isfinite(unit.rotations).all()
+    return bool(finite & lattice_is_valid(unit.lattice_parameters, 0.0).all())
+
+
+def _layout_key(template: Template) -> object:
+    """Equal for templates whose expansions hold the same units in the same order."""
+    kinds: list[tuple[RigidUnit, int]] = []
+    for site, multiplicity in zip(template.sites, template.multiplicities, strict=True):
+        if kinds and kinds[-1][0] == site.unit:
+            kinds[-1] = (site.unit, kinds[-1][1] + multiplicity)
+        else:
+            kinds.append((site.unit, multiplicity))
+    return tuple(kinds)
+
+
+def _validate_group(units: Sequence[AsymmetricUnit], settings: ValidationSettings) -> list[ValidationReport]:
     try:
-        found = _measure_batch(unit[rows].detach(), settings)
+        return _measure_group(units, settings)
     except _MEASURING_ERRORS as error:
         # One crystal must not take the others with it.
-        single = len(rows) == 1
-        found = [_unmeasurable(str(error))] if single else [_validate_batch(unit[int(i)], settings)[0] for i in rows]
-    for row, report in zip(rows.tolist(), found, strict=True):
-        reports[row] = report
-    return reports
+        if len(units) == 1:
+            return [_unmeasurable(str(error))]
+        return [_validate_group([unit], settings)[0] for unit in units]
 
 
-def _measure_batch(unit: AsymmetricUnit, settings: ValidationSettings) -> list[ValidationReport]:
-    cells = cells_of_asymmetric_units(unit)
-    group = unit.template.space_group
+def _measure_group(units: Sequence[AsymmetricUnit], settings: ValidationSettings) -> list[ValidationReport]:
+    by_template: dict[Template, list[int]] = {}
+    for place, unit in enumerate(units):
+        by_template.setdefault(unit.template, []).append(place)
+    order = [place for places in by_template.values() for place in places]
+    parts = [cells_of_asymmetric_units(AsymmetricUnit.cat([units[i] for i in p])) for p in by_template.values()]
+    cells = parts[0] if len(parts) == 1 else join_cells(parts)
+    groups = [units[place].template.space_group for place in order]
     table = contacts_of_cells(cells, settings.limits())
-    # Images of a unit are carried over by isometries: those of the asymmetric unit stand for all.
-    fragments = _fragments(cells, placed_units(unit.template), settings)
-    symmetry = find_symmetry(cells.structures(), group, settings.symprec, settings.symmetry_timeout)
-    return [
-        ValidationReport(
-            (
-                contact_check(table, index, cells.species, settings),
-                fragment_check(fragment),
-                symmetry_check(finding, group.symbol, settings),
-            )
+    fragments = _fragments(cells, placed_units(units[0].template), settings)
+    symmetry = find_symmetry_of_cells(cells.plain(), groups, settings.symprec, settings.symmetry_timeout)
+    reports: dict[int, ValidationReport] = {}
+    for index, (place, finding) in enumerate(zip(order, symmetry, strict=True)):
+        checks = (
+            contact_check(table, index, cells.species, settings),
+            fragment_check(fragments[index]),
+            symmetry_check(finding, groups[index].symbol, settings),
         )
-        for index, (fragment, finding) in enumerate(zip(fragments, symmetry, strict=True))
-    ]
+        reports[place] = ValidationReport(checks)
+    return [reports[place] for place in range(len(units))]
 
 
 def _unmeasurable(reason: str) -> ValidationReport:
@@ -163,12 +174,13 @@ def _unmeasurable(reason: str) -> ValidationReport:
 
 
 def placed_units(template: Template) -> tuple[Placed, ...]:
-    """Atoms of the independent units of an expanded template, by kind."""
+    """Atoms of all units of an expanded template, by kind."""
     kinds: dict[RigidUnit, list[list[int]]] = {}
     start = 0
     for site, multiplicity in zip(template.sites, template.multiplicities, strict=True):
-        kinds.setdefault(site.unit, []).append(list(range(start, start + site.unit.n_atoms)))
-        start += site.unit.n_atoms * multiplicity
+        for _ in range(multiplicity):
+            kinds.setdefault(site.unit, []).append(list(range(start, start + site.unit.n_atoms)))
+            start += site.unit.n_atoms
     return tuple(Placed(unit, np.array(atoms)) for unit, atoms in kinds.items())
 
 

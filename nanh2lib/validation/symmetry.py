@@ -15,11 +15,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import spglib
@@ -89,8 +89,8 @@ class SymmetryWorker:
             if stream is not None:
                 stream.close()
 
-    def answers(self, requests: Iterable[bytes], timeout: float) -> Iterator[Operations | str]:
-        """spglib's answers in order, or a text that says why there is none.
+    def answers(self, requests: Iterable[bytes], timeout: float) -> Generator[Operations | str, None, None]:
+        """Answers of spglib in order, or a text that says why there is none.
 
         Parameters
         ----------
@@ -218,9 +218,13 @@ def encode_request(
     return b"".join(parts)
 
 
+Expected: TypeAlias = SpaceGroup | int | None
+Cell: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], Sequence[int]]
+
+
 def find_symmetry(
     structures: Iterable[Structure],
-    expected: SpaceGroup | int | None | Sequence[SpaceGroup | int | None],
+    expected: Expected | Sequence[Expected],
     symprec: float = 1e-2,
     timeout: float = 10.0,
 ) -> Iterator[SymmetryFinding]:
@@ -242,33 +246,44 @@ def find_symmetry(
     SymmetryFinding
         In the order given. spglib returning nothing, running out of time or dying is ``"failed"``.
     """
-    crystals = list(structures)
-    wanted = list(expected) if isinstance(expected, Sequence) else [expected] * len(crystals)
-    measurable = [_is_finite(crystal) for crystal in crystals]
-    requests = (
-        encode_request(c.lattice.matrix, c.frac_coords, c.atomic_numbers, symprec)
-        for c, fine in zip(crystals, measurable, strict=True)
-        if fine
-    )
-    worker = _take_worker()
-    answers = worker.answers(requests, timeout)
+    yield from find_symmetry_of_cells((_cell(s) for s in structures), expected, symprec, timeout)
+
+
+def _cell(structure: Structure) -> Cell | None:
     try:
-        for fine, group in zip(measurable, wanted, strict=True):
-            if fine:
+        return np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords), structure.atomic_numbers
+    except AttributeError:  # mixed or partial occupancy: a site has no single element
+        return None
+
+
+def find_symmetry_of_cells(
+    cells: Iterable[Cell | None], expected: Expected | Sequence[Expected], symprec: float = 1e-2, timeout: float = 10.0
+) -> Iterator[SymmetryFinding]:
+    """`find_symmetry` of plain cells: lattice rows (A), fractional coordinates (N, 3), atomic numbers (N).
+
+    None stands for something that is not an ordered crystal, and fails.
+    """
+    crystals = [cell if cell is not None and _is_finite(cell) else None for cell in cells]
+    wanted = list(expected) if isinstance(expected, Sequence) else [expected] * len(crystals)
+    worker = _take_worker()
+    answers = worker.answers((encode_request(*cell, symprec) for cell in crystals if cell is not None), timeout)
+    try:
+        for cell, group in zip(crystals, wanted, strict=True):
+            if cell is not None:
                 yield _judge(next(answers), group, symprec)
             else:
-                yield SymmetryFinding("failed", None, "", "no atoms, or coordinates or cell are not finite")
+                yield SymmetryFinding("failed", None, "", "no atoms, mixed occupancy, or coordinates not finite")
     finally:
         answers.close()
         _IDLE.append(worker)
 
 
-def _is_finite(structure: Structure) -> bool:
-    fine = np.isfinite(structure.frac_coords).all() and np.isfinite(structure.lattice.matrix).all()
-    return bool(fine) and len(structure) > 0 and structure.is_ordered
+def _is_finite(cell: Cell) -> bool:
+    lattice, frac_coords, numbers = cell
+    return len(numbers) > 0 and bool(np.isfinite(lattice).all() and np.isfinite(frac_coords).all())
 
 
-def _judge(found: Operations | str, expected: SpaceGroup | int | None, symprec: float) -> SymmetryFinding:
+def _judge(found: Operations | str, expected: Expected, symprec: float) -> SymmetryFinding:
     if isinstance(found, str):
         return SymmetryFinding("failed", None, "", f"{found} (symprec {symprec:g} A)")
     symbol = _symbol(found.number)
