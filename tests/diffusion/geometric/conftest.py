@@ -38,6 +38,4 @@ def random_units(template, count, seed=0, cell=ALPHA_CELL):
 @pytest.fixture(scope="session")
 def crystals():
     cells = {"P21212": [3.711, 4.710, 5.306, 90.0, 90.0, 90.0]}
-    return {
-        name: random_units(template, 3, cell=cells.get(name, ALPHA_CELL)) for name, template in templates().items()
-    }
+    return {name: random_units(template, 3, cell=cells.get(name, ALPHA_CELL)) for name, template in templates().items()}

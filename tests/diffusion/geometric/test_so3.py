@@ -76,7 +76,9 @@ def test_quotient_does_not_see_the_units_own_symmetry():
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 1.5])
 def test_sampled_angles_follow_the_density(sigma):
-    vectors = so3.sample_heat_kernel(torch.full((20_000,), sigma, dtype=torch.float64), torch.Generator().manual_seed(0))
+    vectors = so3.sample_heat_kernel(
+        torch.full((20_000,), sigma, dtype=torch.float64), torch.Generator().manual_seed(0)
+    )
     angle = torch.linalg.vector_norm(vectors, dim=-1).sort().values
     grid = torch.linspace(0, math.pi, 100_001, dtype=torch.float64)
     density = so3.heat_kernel_log_density(grid, torch.full_like(grid, sigma)).exp() * (1 - torch.cos(grid)) / math.pi

@@ -30,7 +30,9 @@ def setup(number, letter, cell, sigma):
     return template, lattice, torus.site_translations(template, 0, extent) @ lattice
 
 
-@pytest.mark.parametrize(("number", "letter", "cell"), [(1, "a", "triclinic"), (70, "h", "orthorhombic"), (164, "i", "hexagonal")])
+@pytest.mark.parametrize(
+    ("number", "letter", "cell"), [(1, "a", "triclinic"), (70, "h", "orthorhombic"), (164, "i", "hexagonal")]
+)
 @pytest.mark.parametrize("sigma", [0.05, 0.8, 4.0])
 def test_score_is_the_gradient_of_the_log_density(number, letter, cell, sigma):
     template, _, translations = setup(number, letter, cell, sigma)
@@ -41,7 +43,9 @@ def test_score_is_the_gradient_of_the_log_density(number, letter, cell, sigma):
     displacement = (displacement @ cart.T).requires_grad_(True)
     spread = torch.full((30,), sigma, dtype=torch.float64)
     images = translations.expand(30, -1, 3)
-    (expected,) = torch.autograd.grad(torus.wrapped_normal_log_density(displacement, images, spread).sum(), displacement)
+    (expected,) = torch.autograd.grad(
+        torus.wrapped_normal_log_density(displacement, images, spread).sum(), displacement
+    )
     assert torch.allclose(torus.wrapped_normal_score(displacement.detach(), images, spread), expected, atol=1e-9)
 
 
