@@ -26,6 +26,7 @@ from ase.calculators.calculator import Calculator
 
 from nanh2lib.energy.chgnet_calculator import ChgnetCalculator
 from nanh2lib.energy.gpaw_calculator import GpawCalculator, GpawSettings
+from nanh2lib.energy.sevennet_convolution import use_lean_convolutions
 from nanh2lib.energy.torch_runtime import keep_freed_memory
 from nanh2lib.errors import InputError, MissingDependencyError
 
@@ -72,6 +73,7 @@ def _make_sevennet(weights: Path | None, options: Mapping[str, Any]) -> Calculat
 
         calculator = SevenNetCalculator(model=str(weights), file_type="checkpoint", device="cpu")
     calculator.model.requires_grad_(False)
+    use_lean_convolutions(calculator.model)
     return calculator
 
 
