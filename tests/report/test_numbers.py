@@ -17,6 +17,7 @@ from nanh2lib.report.numbers import (
     plain_numbers,
     run_words,
     three_columns,
+    typeset,
     write_results,
 )
 
@@ -28,8 +29,9 @@ def test_each_table_names_profile_seed_and_potential():
     assert table.caption == "Energies. (Profile smoke, seed 0, potential chgnet.)"
     assert table.frame.loc["alpha"].tolist() == ["1.23", "3", "–"]
     html = table._repr_html_()
-    assert html.count("<caption") == 1
-    assert html.index("<table") < html.index("<caption") < html.index("<thead")
+    assert html.count("<figcaption") == 1
+    assert html.count('scope="row"') == 1
+    assert '<td class="number">1.23</td>' in html
     assert run_words("full", 3) == "profile full, seed 3, no potential used"
     with pytest.raises(InputError, match="caption"):
         NumberTable(pd.DataFrame(), " ")
@@ -70,3 +72,19 @@ def test_results_are_written_with_their_run(tmp_path):
     assert path == tmp_path / "new" / "01_tables.json"
     assert json.loads(path.read_text()) == {"profile": "smoke", "seed": 0, "volume": {"α": 47.298456}}
     assert [item.name for item in path.parent.iterdir()] == ["01_tables.json"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "printed"),
+    [
+        ("P2_12_12", "P2₁2₁2"),
+        ("S1-P21", "S1-P21"),
+        ("NaNH2 and NH2", "NaNH₂ and NH₂"),
+        ("46.37 A^3", "46.37 Å³"),
+        (">= 2.8 A", "≥ 2.8 Å"),
+        ("1.03 +- 0.02 A (text)", "1.03 ± 0.02 Å (text)"),
+        ("Table 2 And", "Table 2 And"),
+    ],
+)
+def test_ascii_notation_is_typeset(plain, printed):
+    assert typeset(plain) == printed
