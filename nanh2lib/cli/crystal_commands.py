@@ -67,7 +67,7 @@ def _show_tables(as_printed: bool, as_json: bool) -> None:
         print("a, b, c            " + "  ".join(printed.lengths))
         print("alpha, beta, gamma " + "  ".join(printed.angles))
         for row in printed.rows:
-            print(f"  {row.element + '(' + row.label + ')':<8}" + "  ".join(f"{c:>8}" for c in row.coordinates))
+            print(f"  {row.element + '(' + row.label + ')':<8}" + "  ".join(f"{c:>8}" for c in (row.x, row.y, row.z)))
         for erratum in item.errata:
             print(f"  {erratum.kind}: {erratum.field} printed {erratum.printed}, holds {erratum.holds}")
         print()

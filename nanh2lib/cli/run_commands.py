@@ -151,7 +151,7 @@ def relax(
 ) -> None:
     """Relax with the space group kept: rigid units first, then all atoms.
 
-    Examples: `nanh2 relax --profile smoke --executor processes:2`, `nanh2 relax mine.cif --potential chgnet --out relaxed`
+    Examples: `nanh2 relax --profile smoke --executor processes:2`, `nanh2 relax mine.cif --potential chgnet`
     """
     from nanh2lib.execution import make_executor
     from nanh2lib.pipeline.refine import relax_files, relax_stage

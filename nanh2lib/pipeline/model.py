@@ -116,20 +116,25 @@ def train(run: Run) -> dict[str, Any]:
         Structures, refusals, losses, and the energy model's error beside that of the mean.
     """
     data = training_set(run)
-    settings = run.config.training
+    settings = run.config.training.model_copy(update={"seed": run.config.seed})
 
     def work() -> dict[str, Any]:
-        common = {"templates": data.templates, "progress": run.progress}
         noise = train_noise_model(
-            data.z, data.mask, settings, run_directory=run.path("models", "noise_run", "x").parent, **common
+            data.z,
+            data.mask,
+            settings,
+            templates=data.templates,
+            run_directory=run.path("models", "noise_run"),
+            progress=run.progress,
         )
         energy = train_energy_model(
             data.z,
             data.mask,
             data.energies,
             settings,
-            run_directory=run.path("models", "energy_run", "x").parent,
-            **common,
+            templates=data.templates,
+            run_directory=run.path("models", "energy_run"),
+            progress=run.progress,
         )
         save_paper_models(model_path(run), PaperModels(noise, energy))
         return {

@@ -177,6 +177,6 @@ def relax_files(
                 "flags": list(last.flags),
                 "potential": last.potential,
                 "stage": last.stage,
-            }  # fmt: skip
+            }
         )
     return rows

@@ -58,12 +58,12 @@ def search_stage(run: Run) -> dict[str, Any]:
         Accepted by space group, rejected by reason.
     """
 
-    def validator(unit: AsymmetricUnit) -> Sequence[ValidationReport]:
+    def validator(units: Sequence[AsymmetricUnit]) -> Sequence[ValidationReport]:
         # The search has its own limits; the filters judge at the same ones.
         pairs, scale = run.config.search.pair_limits, run.config.search.limit_scale
         changes: dict[str, Any] = {"pair_limits": pairs, "limit_scale": scale, "stage": "generated"}
         settings: ValidationSettings = run.config.validation.model_copy(update=changes)
-        return validate(unit, settings)
+        return validate(units, settings)
 
     def work() -> dict[str, Any]:
         store = run.store
