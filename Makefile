@@ -67,7 +67,8 @@ $(STAMP): $(PY) pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 $(DFT_STAMP): $(STAMP)
-	$(PIP) install --quiet -c constraints.txt -e '.[dft]'
+	# GPAW's C++ sources end in .c; a current setuptools hands them to $CC, which must then be the C++ compiler.
+	CC=c++ $(PIP) install --quiet -c constraints.txt -e '.[dft]'
 	@touch $(DFT_STAMP)
 
 # --- the main job -----------------------------------------------------------------------------------
