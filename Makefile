@@ -67,7 +67,7 @@ $(STAMP): $(PY) pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 $(DFT_STAMP): $(STAMP)
-	# GPAW's C++ sources end in .c; a current setuptools hands them to $CC, which must then be the C++ compiler.
+	@# GPAW's C++ sources end in .c; a current setuptools hands them to $CC, which must then be the C++ compiler.
 	CC=c++ $(PIP) install --quiet -c constraints.txt -e '.[dft]'
 	@touch $(DFT_STAMP)
 
