@@ -125,7 +125,7 @@ def number_table(
         Of the run; None where no potential was used.
     digits : int
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_dict(rows, orient="index")
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_dict(dict(rows), orient="index")
     words = frame.map(lambda value: _cell(value, digits))
     return NumberTable(words, f"{caption.rstrip('.')}. ({run_words(profile, seed, potential).capitalize()}.)")
 

@@ -92,7 +92,9 @@ def test_broken_units_fail_validation(tmp_path, capsys):
 
 def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", {"search": {"space_groups": ["Fm-3m"]}})
-    status, _, error = nanh2(capsys, "search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config))
+    status, _, error = nanh2(
+        capsys, "search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config)
+    )
     assert status == 2
     assert "Fm-3m" in one_line(error)
     assert not (tmp_path / "r" / "candidates.db").exists()
@@ -112,7 +114,9 @@ def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys):
 )
 def test_settings_out_of_range_or_misspelt(tmp_path, capsys, changes, words):
     config = write_yaml(tmp_path / "c.yaml", changes)
-    status, _, error = nanh2(capsys, "search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config))
+    status, _, error = nanh2(
+        capsys, "search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config)
+    )
     assert status == 2
     line = one_line(error)
     assert "c.yaml" in line
@@ -146,7 +150,17 @@ def test_a_potential_that_does_not_exist(tiny_run, capsys):
     folder, config = tiny_run
     before = digest(folder)
     status, _, error = nanh2(
-        capsys, "label", "--run", str(folder), "--profile", "smoke", "--config", str(config), "--potential", "chgnte", "-q"
+        capsys,
+        "label",
+        "--run",
+        str(folder),
+        "--profile",
+        "smoke",
+        "--config",
+        str(config),
+        "--potential",
+        "chgnte",
+        "-q",
     )
     assert status == 2
     assert "chgnet" in one_line(error)
@@ -165,7 +179,9 @@ def test_training_without_energies(tiny_run, capsys):
 def test_sampling_without_a_model(tiny_run, capsys):
     folder, config = tiny_run
     before = digest(folder)
-    status, _, error = nanh2(capsys, "sample", "--run", str(folder), "--profile", "smoke", "--config", str(config), "-q")
+    status, _, error = nanh2(
+        capsys, "sample", "--run", str(folder), "--profile", "smoke", "--config", str(config), "-q"
+    )
     assert status == 2
     assert "nanh2 train" in one_line(error)
     assert digest(folder) == before
@@ -176,7 +192,9 @@ def test_a_checkpoint_that_is_foreign(tiny_run, capsys):
     model = folder / "models" / "paper.json"
     model.parent.mkdir(exist_ok=True)
     model.write_text('{"what": "another program wrote this"}')
-    status, _, error = nanh2(capsys, "sample", "--run", str(folder), "--profile", "smoke", "--config", str(config), "-q")
+    status, _, error = nanh2(
+        capsys, "sample", "--run", str(folder), "--profile", "smoke", "--config", str(config), "-q"
+    )
     model.unlink()
     assert status == 1
     assert "paper.json" in one_line(error)

@@ -105,8 +105,21 @@ def test_a_killed_search_goes_on_and_ends_the_same(tmp_path, config_file):
     settings = {**TINY, "search": {**TINY["search"], "per_setting": 12, "max_draws_per_setting": 60}}
     config = tmp_path / "more.yaml"
     config.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "nanh2lib.cli", "search", "--profile", "smoke", "--config", str(config), "-q", "--json"]
-    killed = subprocess.Popen([*command, "--run", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "nanh2lib.cli",
+        "search",
+        "--profile",
+        "smoke",
+        "--config",
+        str(config),
+        "-q",
+        "--json",
+    ]
+    killed = subprocess.Popen(
+        [*command, "--run", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, start_new_session=True
+    )
     database = tmp_path / "killed" / "candidates.db"
     for _ in range(600):
         if database.exists() or killed.poll() is not None:
