@@ -34,7 +34,16 @@ class Fragment:
 
     @property
     def formula(self) -> str:
-        return Composition("".join(self.species)).reduced_formula if len(self.species) > 1 else self.species[0]
+        """Chemical formula: carbon first, then by electronegativity with hydrogen last (with carbon, second)."""
+        counts = Counter(self.species)
+        names = sorted(counts, key=lambda s: (Element(s).X, s))
+        if "H" in counts:
+            names.remove("H")
+            names.insert(1 if "C" in counts else len(names), "H")
+        if "C" in counts:
+            names.remove("C")
+            names.insert(0, "C")
+        return "".join(name + (str(counts[name]) if counts[name] > 1 else "") for name in names)
 
 
 def find_fragments(structure: Structure) -> list[Fragment]:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Site, Template
 from nanh2lib.crystal.canonical import OrbitPoints, Representative, canonical_representatives
@@ -134,7 +134,7 @@ def infer_compound(
         Units whose geometry is taken where they fit; ``()`` keeps the crystal's own geometry,
         averaged over symmetry images.
     name : str, optional
-        Defaults to the reduced formula.
+        Made of the units' names by default, e.g. ``"LiNH2"``.
 
     Raises
     ------
@@ -147,21 +147,33 @@ def infer_compound(
     for orbit in crystal.orbits:
         counts[unit_for(orbit.fragment, kinds, crystal.lattice)[0]] += len(orbit.first_indices)
     divisor = reduce(gcd, counts)
-    return Compound(name or structure.composition.reduced_formula, kinds, tuple(count // divisor for count in counts))
+    counts = [count // divisor for count in counts]
+    return Compound(name or _compound_name(kinds, counts), kinds, tuple(counts))
+
+
+def _compound_name(kinds: Sequence[RigidUnit], counts: Sequence[int]) -> str:
+    """Names of metals, then molecules, then other single atoms."""
+
+    def rank(item: tuple[RigidUnit, int]) -> int:
+        unit = item[0]
+        if not unit.is_monatomic:
+            return 1
+        return 0 if Element(unit.species[0]).is_metal else 2
+
+    ordered = sorted(zip(kinds, counts, strict=True), key=rank)
+    return "".join(unit.name if count == 1 else f"({unit.name}){count}" for unit, count in ordered)
 
 
 def _describe(structure: Structure, symprec: float, standardize: bool, any_origin: bool) -> _Description:
     crystal = checked_structure(structure)
     if standardize:
         crystal = standardized(crystal, symprec)
+    found = find_fragments(crystal)
     setting = find_setting(crystal, symprec, any_origin=any_origin)
     group = setting.space_group
     parameters = group.symmetrize_lattice(torch.tensor([crystal.lattice.parameters], dtype=torch.float64))
     lattice = lattice_parameters_to_matrix(parameters)[0].numpy()
-    fragments = [
-        Fragment(item.indices, item.species, item.frac_coords + setting.origin_shift)
-        for item in find_fragments(crystal)
-    ]
+    fragments = [Fragment(item.indices, item.species, item.frac_coords + setting.origin_shift) for item in found]
     orbits = fragment_orbits(fragments, group, lattice, max(0.05, 5 * symprec))
     return _Description(group, parameters, lattice, fragments, orbits)
 

@@ -144,7 +144,8 @@ class RigidUnit:
 
 
 def _as_tuples(array: NDArray[np.float64]) -> tuple[tuple[float, float, float], ...]:
-    return tuple((float(x), float(y), float(z)) for x, y, z in array)
+    clean = np.round(array, 10) + 0.0  # no -0.0, no 1e-17
+    return tuple((float(x), float(y), float(z)) for x, y, z in clean)
 
 
 def _linear_from_atoms(name: str, species: Sequence[str], spread: NDArray[np.float64]) -> RigidUnit:
@@ -261,7 +262,7 @@ class Compound:
         """
         z = composition.num_atoms / self.composition.num_atoms
         whole = round(z)
-        if whole < 1 or not (self.composition * whole).almost_equals(composition):
+        if whole < 1 or not (self.composition * whole).almost_equals(composition, rtol=1e-6, atol=1e-6):
             raise InputError(
                 f"composition {composition.formula!r} is not a whole number of {self.name} "
                 f"({self.composition.formula}); check the structure or give another compound"

@@ -31,10 +31,15 @@ def checked_structure(structure: Structure) -> Structure:
     Raises
     ------
     InputError
-        No atoms, coordinates or cell not finite, or a cell without volume.
+        No atoms, partial occupancy, coordinates or cell not finite, or a cell without volume.
     """
     if not isinstance(structure, Structure) or len(structure) == 0:
         raise InputError("expected a pymatgen Structure with at least one atom")
+    if not structure.is_ordered:
+        site = next(i for i, s in enumerate(structure) if not s.is_ordered)
+        raise InputError(
+            f"site {site} ({structure[site].species_string}): mixed or partial occupancy; give an ordered structure"
+        )
     matrix, frac = np.array(structure.lattice.matrix), np.array(structure.frac_coords)
     if not (np.isfinite(matrix).all() and np.isfinite(frac).all()):
         raise InputError(f"structure {structure.formula}: cell or coordinates are not finite numbers")
@@ -115,7 +120,8 @@ def _shift_to(
     lengths: tuple[float, float, float],
     symprec: float,
 ) -> FloatArray | None:
-    if len(rotations) != len(hall_operations(hall_number)[0]):
+    all_rotations, all_translations = hall_operations(hall_number)
+    if len(rotations) != len(all_rotations):
         return None
     wanted, wanted_translations = unique_operations(hall_number)
     found = {r.tobytes(): w for r, w in zip(rotations, translations, strict=True)}
@@ -127,7 +133,9 @@ def _shift_to(
     solved = origin_shifts(wanted, given, wanted_translations, primitive, tolerance)
     if solved is None:
         return None
-    shifts = solved.shifts - np.round(solved.shifts)
+    centring = all_translations[(all_rotations == np.eye(3)).all((1, 2))]
+    shifts = (solved.shifts[:, None] + centring).reshape(-1, 3)
+    shifts = shifts - np.round(shifts)
     shift = shifts[np.abs(shifts).sum(1).argmin()]
     return np.asarray(_refined(shift, primitive, wanted, given, wanted_translations))
 

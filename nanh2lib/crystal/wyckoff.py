@@ -185,8 +185,9 @@ def setting_transformations(source_hall: int, target_hall: int) -> Iterator[tupl
         np.asarray(abc2matrix(HALL_TABLE[column][target_hall - 1])[0], dtype=np.float64) for column in ("P", "P^-1")
     ]
     listed = [np.eye(3), *table, *(np.linalg.inv(m) for m in table), *(m.T for m in table)]
-    shears = _normalizing_shears(target[0]) if 3 <= int(space_group_type(target_hall).number) <= 15 else []
-    for linear in itertools.chain(listed, (shear @ m for m in listed[:3] for shear in shears)):
+    monoclinic = 3 <= int(space_group_type(target_hall).number) <= 15
+    sheared = (shear @ m for m in listed[:3] for shear in _normalizing_shears(target[0]))
+    for linear in itertools.chain(listed, sheared if monoclinic else ()):
         shifts = _setting_shifts(linear, source, target, primitive_vectors(target_hall))
         if shifts is not None:
             for i in np.abs(shifts).sum(1).argsort(kind="stable"):
@@ -195,11 +196,16 @@ def setting_transformations(source_hall: int, target_hall: int) -> Iterator[tupl
 
 def _normalizing_shears(rotations: IntArray) -> list[FloatArray]:
     """Integer matrices with entries -1, 0, 1 and determinant 1 that commute with a monoclinic point group."""
-    grid = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
-    grid = grid[np.round(np.linalg.det(grid)) == 1]
+    grid = _small_unimodular()
     commuting = (grid[:, None] @ rotations == rotations @ grid[:, None]).all((1, 2, 3))
     grid = grid[commuting]
     return list(grid[np.abs(grid).sum((1, 2)).argsort(kind="stable")].astype(np.float64))
+
+
+@lru_cache(maxsize=1)
+def _small_unimodular() -> IntArray:
+    grid = np.array(list(itertools.product((-1, 0, 1), repeat=9)), dtype=np.int64).reshape(-1, 3, 3)
+    return np.asarray(grid[np.round(np.linalg.det(grid)) == 1])
 
 
 def _setting_shifts(
