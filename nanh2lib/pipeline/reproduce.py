@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import InputError
+from nanh2lib.pipeline.book_tables import write_book_tables
 from nanh2lib.pipeline.labels import label_stage
 from nanh2lib.pipeline.model import sample_stage, train
 from nanh2lib.pipeline.refine import rank_stage, ranked_table, relax_stage
@@ -66,7 +67,8 @@ def reproduce(run: Run, executor: Executor | None = None) -> dict[str, Any]:
         Summaries of the stages and the paths of what was written.
     """
     summary = pipeline(run, executor)
-    reproduce_tables(run, executor)
+    account = reproduce_tables(run, executor)
+    write_book_tables(run, account)
     runs = run_notebooks(
         project_root() / "notebooks", run.directory, run.config.profile, run.config.seed,
         context=config_hash(run.config), progress=run.progress,
