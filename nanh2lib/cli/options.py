@@ -80,7 +80,7 @@ def print_summary(title: str, summary: Mapping[str, Any], as_json: bool) -> None
 def _lines(data: Mapping[str, Any], indent: str) -> list[str]:
     lines: list[str] = []
     for key, value in data.items():
-        name = str(key).replace("_", " ")
+        name = str(key).replace("_", " ") if str(key).islower() else str(key)
         if isinstance(value, Mapping):
             lines.append(f"{indent}{name}:" if value else f"{indent}{name}: none")
             lines += _lines(value, indent + "  ")

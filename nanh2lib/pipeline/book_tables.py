@@ -85,8 +85,8 @@ def energies_markdown(energies: Mapping[str, Mapping[str, float]], dft: Mapping[
     rows = [[title, *(_cell(column.get(key)) for column in columns.values())] for key, title in titles.items()]
     note = (
         f"\nSingle points, meV per formula unit above alpha; GPAW at {label}. Published structures as printed (errata "
-        "applied), alpha as shipped (relaxed with SevenNet-0 in its measured cell): geometries of different origin, so read "
-        f"differences of 10 meV with care. {NOT_COMPUTED}: not computed yet.\n"
+        "applied), alpha as shipped (relaxed with SevenNet-0 in its measured cell): geometries of different origin, so "
+        f"read differences of 10 meV with care. {NOT_COMPUTED}: not computed yet.\n"
     )
     return markdown_table(["structure", *columns], rows) + note
 
