@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from typing import Any
 
 from docutils import nodes
@@ -27,6 +28,14 @@ def _skip_foreign(app: Sphinx, what: str, name: str, member: object, skip: bool,
     """Methods that a base class of another package puts into ours are documented there."""
     home = getattr(member, "__module__", None)
     return True if callable(member) and home and not home.startswith("nanh2lib") else None
+
+
+def _keep_bars(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """A bar in a docstring is an absolute value or a choice, never a substitution."""
+    for number, line in enumerate(lines):
+        parts = line.split("``")  # every second part is literal
+        parts[::2] = [re.sub(r"(?<!\\)\|", r"\|", part) for part in parts[::2]]
+        lines[number] = "``".join(parts)
 
 
 def _clean_scripts(
@@ -52,6 +61,7 @@ def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _import_package)
     app.connect("autodoc-skip-member", _skip_foreign)
+    app.connect("autodoc-process-docstring", _keep_bars, priority=900)
     app.connect("html-page-context", _clean_scripts, priority=900)
     app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

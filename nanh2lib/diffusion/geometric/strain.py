@@ -79,6 +79,6 @@ def strain_to_lattice(strain: Tensor, reference: Tensor) -> Tensor:
 
 
 def symmetric_noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Symmetric matrices (*shape, 3, 3): standard normal in the Frobenius metric."""
+    """Symmetric matrices ``(*shape, 3, 3)``: standard normal in the Frobenius metric."""
     noise = torch.randn(*shape, 3, 3, generator=generator, dtype=dtype)
     return (noise + noise.transpose(-1, -2)) / 2
