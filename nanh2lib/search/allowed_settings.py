@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from nanh2lib.crystal.origin import origin_shifts
-from nanh2lib.crystal.space_group import N_HALL, SpaceGroup, hall_numbers_for
+from nanh2lib.crystal.space_group import N_HALL, hall_numbers_for
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.geometry.lattice import lattice_is_valid, lattice_parameters_to_matrix, metric_to_lattice_parameters
+
+FloatArray = NDArray[np.float64]
 
 
 def hall_numbers_for_lattice(
@@ -55,20 +58,37 @@ def hall_numbers_for_lattice(
     return tuple(hall for hall in halls if keep_equivalent or same_up_to_origin(hall) == hall)
 
 
-def _change(hall_number: int, metric: NDArray[np.float64], given: torch.Tensor) -> float:
+def _change(hall_number: int, metric: FloatArray, given: torch.Tensor) -> float:
     """Largest change of the six parameters when the metric is averaged over the point group."""
-    rotations = _rotations(hall_number)
+    rotations = _setting(hall_number).rotations
     average = np.einsum("gki,kl,glj->ij", rotations, metric, rotations) / len(rotations)
     return float((metric_to_lattice_parameters(torch.as_tensor(average)) - given).abs().max())
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """One operation for each rotation part, sorted; the pure translations; a primitive basis (columns)."""
+
+    rotations: NDArray[np.int64]
+    translations: FloatArray
+    centring: FloatArray
+    primitive: FloatArray
+
+
 @lru_cache(maxsize=N_HALL)
-def _rotations(hall_number: int) -> NDArray[np.int64]:
-    # Straight from spglib: building a SpaceGroup (Wyckoff sites and all) for 530 settings takes seconds.
+def _setting(hall_number: int) -> _Setting:
+    # Straight from the tables: building a SpaceGroup (Wyckoff sites and all) for 530 settings takes many seconds.
+    from moyopy import HallSymbolEntry
+
     database = spglib.get_symmetry_from_database(hall_number)
     if database is None:
         raise ComputationError(f"spglib has no operations for Hall number {hall_number}")
-    return np.unique(np.asarray(database["rotations"], dtype=np.int64).reshape(-1, 3, 3), axis=0)
+    rotations = np.asarray(database["rotations"], dtype=np.int64)
+    translations = np.round(np.asarray(database["translations"], dtype=np.float64) * 24) / 24
+    pure = translations[(rotations == np.eye(3, dtype=np.int64)).all((1, 2))]
+    _, first = np.unique(rotations.reshape(-1, 9), axis=0, return_index=True)
+    primitive = np.linalg.inv(np.array(HallSymbolEntry(hall_number).centering.linear, dtype=np.float64))
+    return _Setting(rotations[first], translations[first], np.unique(pure % 1.0, axis=0), primitive)
 
 
 @lru_cache(maxsize=N_HALL)
@@ -85,26 +105,19 @@ def same_up_to_origin(hall_number: int) -> int:
     int
         ``hall_number`` itself where no earlier setting is equivalent.
     """
-    group = SpaceGroup.from_hall(hall_number)
-    rotations, translations = _sorted_operations(group)
-    for other_hall in hall_numbers_for(group.number):
+    kind = spglib.get_spacegroup_type(hall_number)
+    if kind is None:
+        raise InputError(f"Hall number {hall_number!r} does not exist; give a whole number from 1 to {N_HALL}")
+    setting = _setting(hall_number)
+    for other_hall in hall_numbers_for(int(kind.number)):
         if other_hall >= hall_number:
             break
-        other = SpaceGroup.from_hall(other_hall)
-        other_rotations, other_translations = _sorted_operations(other)
-        same_lattice = _is_whole(np.linalg.inv(other.primitive) @ group.primitive)
-        if not same_lattice or not np.array_equal(rotations, other_rotations):
+        other = _setting(other_hall)
+        if not np.array_equal(setting.rotations, other.rotations):
             continue
-        if origin_shifts(rotations, other_translations, translations, group.primitive) is not None:
+        if not np.array_equal(setting.centring, other.centring):
+            continue
+        shifts = origin_shifts(setting.rotations, other.translations, setting.translations, setting.primitive)
+        if shifts is not None:
             return other_hall
     return hall_number
-
-
-def _sorted_operations(group: SpaceGroup) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    rotations, translations = group.unique_rotations
-    order = np.lexsort(rotations.reshape(-1, 9).T)
-    return rotations[order], translations[order]
-
-
-def _is_whole(matrix: NDArray[np.float64]) -> bool:
-    return bool(np.abs(matrix - np.round(matrix)).max() < 1e-6 and abs(abs(np.linalg.det(matrix)) - 1) < 1e-6)
