@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from nanh2lib.crystal.space_group import SpaceGroup, WyckoffSite
+from nanh2lib.crystal.wyckoff import distinct_points
 from nanh2lib.errors import ComputationError
 from nanh2lib.geometry.ordering import ordered_rows, smallest_row, smallest_rows
 from nanh2lib.geometry.periodic import minkowski_reduce
@@ -134,7 +135,11 @@ def _origin_candidates(anchors: Sequence[OrbitPoints], group: SpaceGroup) -> Flo
         return free.shifts
     onto_free = free.directions.T @ np.linalg.pinv(free.directions.T)
     points = np.concatenate([orbit.points for orbit in anchors])
-    return np.asarray(free.shifts[:, None] - (points + free.shifts[:, None]) @ onto_free.T).reshape(-1, 3)
+    slid = free.shifts[:, None] - (points + free.shifts[:, None]) @ onto_free.T
+    # A lattice translation of the anchor slides further where it is oblique to the free directions (rhombohedral axes).
+    steps = _CELLS @ onto_free.T
+    steps = steps[distinct_points(steps)]
+    return np.asarray(slid.reshape(-1, 1, 3) + steps).reshape(-1, 3)
 
 
 def _lowest(described: Sequence[Sequence[Representative]]) -> list[int]:

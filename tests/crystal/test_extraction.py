@@ -212,6 +212,28 @@ def test_random_crystals_come_back_in_every_system(number):
     assert deviation(expand(unit)[0], expand(start)[0]).rms < 1e-6
 
 
+@pytest.mark.parametrize("hall", [1, 5, 13, 21, 108, 213, 334, 349, 434, 451, 453, 462])
+def test_any_origin_in_polar_and_oblique_settings(hall):
+    """R3m on rhombohedral axes among them: its polar axis is oblique to every lattice vector."""
+    group = SpaceGroup.from_hall(hall)
+    general = group.wyckoff_sites[-1].letter
+    template = Template(hall, (Site(NA, general), Site(NA, general), Site(NH2, general)))
+    parameters = compatible_cell(group, 3)
+    scale = (60.0 * template.n_atoms / abs(float(torch.linalg.det(lattice_parameters_to_matrix(parameters)[0])))) ** (
+        1 / 3
+    )
+    parameters = torch.cat([parameters[:, :3] * scale, parameters[:, 3:]], 1)
+    origins = torch.tensor([[[0.137, 0.072, 0.211], [0.61, 0.33, 0.05], [0.27, 0.05, 0.47]]]).double()
+    rotations = random_rotations(3, torch.Generator().manual_seed(0))[None]
+    structure = expand(project(AsymmetricUnit(template, parameters, origins, rotations)))[0]
+    expected = extract_asymmetric_unit(structure, canonical_origin=True)
+    rng = np.random.default_rng(hall)
+    for pick in rng.integers(group.order, size=2):
+        frac = structure.frac_coords @ group.rotations[pick].T + group.translations[pick] + rng.random(3)
+        moved = shuffled(Structure(structure.lattice, structure.species, frac), rng)
+        same(extract_asymmetric_unit(moved, canonical_origin=True), expected)
+
+
 def counts(template):
     totals = [
         sum(m for m, s in zip(template.multiplicities, template.sites, strict=True) if s.unit == u) for u in (NA, NH2)

@@ -52,6 +52,17 @@ def test_operations_form_a_group():
         assert abs(np.linalg.det(group.primitive)) == pytest.approx(1 / group.centering_order)
 
 
+def test_settings_that_share_their_operations():
+    """Cccb and Ccca in origin choice 1, and their axis permutations: the two names are one set of operations."""
+    seen: dict[frozenset, list[int]] = {}
+    for hall in HALLS:
+        rotations, translations = hall_operations(hall)
+        pairs = zip(rotations, translations, strict=True)
+        key = frozenset((r.tobytes(), *np.round(24 * w).astype(int) % 24) for r, w in pairs)
+        seen.setdefault(key, []).append(hall)
+    assert [halls for halls in seen.values() if len(halls) > 1] == [[322, 324], [326, 328], [330, 332]]
+
+
 def test_orbits_and_stabilizers_of_every_site():
     for hall in HALLS:
         group = SpaceGroup.from_hall(hall)
