@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ from nanh2lib.diffusion.geometric.model import (
     GeometricModel,
     GeometricSettings,
     Vocabulary,
+    new_network,
 )
-from nanh2lib.diffusion.geometric.network import CrystalNetwork
+from nanh2lib.diffusion.geometric.network import UnitNetwork
 from nanh2lib.diffusion.geometric.noising import CellStatistics
 from nanh2lib.errors import CheckpointError
 from nanh2lib.settings import config_hash
@@ -99,11 +100,9 @@ def _energy(checkpoint: Checkpoint, part: str) -> GeometricEnergyModel | None:
 
 def _network(
     checkpoint: Checkpoint, part: str, settings: GeometricSettings, vocabulary: Vocabulary, *, noised: bool
-) -> CrystalNetwork:
-    network = CrystalNetwork(
-        vocabulary.kinds, len(vocabulary.halls), settings.network,
-        head="score" if part == "score" else "energy", noised=noised, generator=torch.Generator(),
-    )  # fmt: skip
+) -> UnitNetwork:
+    head: Literal["score", "energy"] = "score" if part == "score" else "energy"
+    network = new_network(vocabulary, settings.network, head=head, noised=noised, generator=torch.Generator())
     load_weights(network, checkpoint, part)
     network.eval()
     return network

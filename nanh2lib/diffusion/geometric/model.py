@@ -13,10 +13,15 @@ from torch import Tensor
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.rigid_unit import RigidUnit
 from nanh2lib.diffusion.fit import FitSettings, History
-from nanh2lib.diffusion.geometric.features import CrystalGeometry
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
 from nanh2lib.diffusion.geometric.graph import UnitKinds
-from nanh2lib.diffusion.geometric.network import Conditions, CrystalNetwork, NetworkSettings, Scores
+from nanh2lib.diffusion.geometric.network import (
+    Conditions,
+    CrystalNetwork,
+    NetworkSettings,
+    Scores,
+    UnitNetwork,
+)
 from nanh2lib.diffusion.geometric.noising import (
     CellStatistics,
     NoiseSettings,
@@ -24,6 +29,7 @@ from nanh2lib.diffusion.geometric.noising import (
     project_strain,
     turn_axes,
 )
+from nanh2lib.diffusion.geometric.plain_network import PlainNetwork
 from nanh2lib.errors import InputError
 
 
@@ -34,8 +40,10 @@ class GeometricSettings(FitSettings):
     ----------
     noise : NoiseSettings
     network : NetworkSettings
-    origin : {"quotient", "kept"}
-        Remove drifts along polar axes from targets and predictions, or keep them (ablation).
+    origin : {"quotient", "augmented", "kept"}
+        Remove drifts along polar axes from targets and predictions (the graph network does not
+        see origins at all); shift origins at random while training (what the plain network
+        needs); or neither (ablation).
     turn_weight, strain_weight : float
         Weight of orientations and cell in the loss, positions having 1.
     hall_dropout : float
@@ -53,7 +61,7 @@ class GeometricSettings(FitSettings):
     checkpoint_every: int = Field(default=5, ge=1)
     noise: NoiseSettings = NoiseSettings()
     network: NetworkSettings = NetworkSettings()
-    origin: Literal["quotient", "kept"] = "quotient"
+    origin: Literal["quotient", "augmented", "kept"] = "quotient"
     turn_weight: float = Field(default=1.0, ge=0)
     strain_weight: float = Field(default=1.0, ge=0)
     hall_dropout: float = Field(default=0.1, ge=0, le=1)
@@ -86,6 +94,11 @@ class Vocabulary:
             counts[part.template] = counts.get(part.template, 0) + part.batch_size
         halls = tuple(sorted({template.hall_number for template in counts}))
         return cls(UnitKinds.of(tuple(counts)), halls, tuple(counts), tuple(counts.values()))
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Most units of each kind on one template."""
+        return tuple(max(sum(s.unit == unit for s in t.sites) for t in self.templates) for unit in self.kinds.units)
 
     def hall_index(self, flat: FlatUnits) -> Tensor:
         """Number (C,) of each crystal's space group; 0 for one that was not trained on."""
@@ -121,20 +134,37 @@ class Vocabulary:
         return cls(UnitKinds(units), tuple(data["halls"]), templates, tuple(data["counts"]))
 
 
+def new_network(
+    vocabulary: Vocabulary,
+    settings: NetworkSettings,
+    *,
+    head: Literal["score", "energy"],
+    noised: bool,
+    generator: torch.Generator,
+) -> UnitNetwork:
+    """The network that the settings name, with fresh weights."""
+    halls = len(vocabulary.halls)
+    if settings.architecture == "plain":
+        return PlainNetwork(
+            vocabulary.kinds, vocabulary.slots, halls, settings, head=head, noised=noised, generator=generator
+        )
+    return CrystalNetwork(vocabulary.kinds, halls, settings, head=head, noised=noised, generator=generator)
+
+
 @dataclass(frozen=True)
 class GeometricModel:
     """A trained score network.
 
     Attributes
     ----------
-    network : CrystalNetwork
+    network : UnitNetwork
     vocabulary : Vocabulary
     cells : CellStatistics
     settings : GeometricSettings
     history : History
     """
 
-    network: CrystalNetwork
+    network: UnitNetwork
     vocabulary: Vocabulary
     cells: CellStatistics
     settings: GeometricSettings
@@ -153,7 +183,7 @@ class GeometricEnergyModel:
 
     Attributes
     ----------
-    network : CrystalNetwork
+    network : UnitNetwork
         Told the noise level if ``network.noised``.
     vocabulary : Vocabulary
     settings : GeometricSettings
@@ -163,7 +193,7 @@ class GeometricEnergyModel:
         eV per formula unit.
     """
 
-    network: CrystalNetwork
+    network: UnitNetwork
     vocabulary: Vocabulary
     settings: GeometricSettings
     history: History
@@ -199,20 +229,19 @@ def make_conditions(
 
 
 def predict_scores(
-    network: CrystalNetwork,
+    network: UnitNetwork,
     flat: FlatUnits,
     level: Tensor,
     conditions: Conditions,
     settings: GeometricSettings,
     cells: CellStatistics,
     strain_state: Tensor | None,
-    geometry: CrystalGeometry | None = None,
 ) -> Scores:
     """Sigma times the score of each process, projected onto what sites and crystal family allow.
 
     Parameters
     ----------
-    network : CrystalNetwork
+    network : UnitNetwork
         float32.
     flat : FlatUnits
         Noised crystals, float64.
@@ -222,8 +251,6 @@ def predict_scores(
     cells : CellStatistics
     strain_state : Tensor, shape (C, 3, 3), or None
         y_t of a free cell.
-    geometry : CrystalGeometry, optional
-        If it is known already.
 
     Returns
     -------
@@ -231,7 +258,7 @@ def predict_scores(
         float64; gradients with respect to the network's weights are kept.
     """
     single = flat.to(torch.float32)
-    raw = network.scores(single, geometry or network.geometry(single), conditions)
+    raw = network.scores(single, network.geometry(single), conditions)
     sites = conditions.sites
     position = (cartesian(sites.origin_projection, flat) @ raw.position.to(torch.float64)[..., None])[..., 0]
     turns, _ = turn_axes(flat, sites)

@@ -9,6 +9,7 @@ units does not matter.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,10 @@ class NetworkSettings(StageSettings):
         Distance functions of invariant and vector features.
     condition_on_space_group, condition_on_site : bool
         Show the Hall number; the multiplicity, order and freedom of the site.
+    architecture : {"graph", "plain"}
+        The equivariant network, or a perceptron on coordinates (ablation).
+    plain_hidden : tuple of int
+        Hidden layers of the latter.
     """
 
     features: int = Field(default=64, ge=4)
@@ -58,6 +63,8 @@ class NetworkSettings(StageSettings):
     vector_radial: int = Field(default=8, ge=3)
     condition_on_space_group: bool = True
     condition_on_site: bool = True
+    architecture: Literal["graph", "plain"] = "graph"
+    plain_hidden: tuple[int, ...] = (256, 256, 256)
 
     @property
     def basis(self) -> RadialBasis:
@@ -141,7 +148,35 @@ class _Layer(nn.Module):
         return state + change, message
 
 
-class CrystalNetwork(nn.Module):
+class UnitNetwork(nn.Module):
+    """What the model asks of a network.
+
+    Parameters
+    ----------
+    kinds : UnitKinds
+    settings : NetworkSettings
+    noised : bool
+        Whether it is told a noise level.
+    """
+
+    def __init__(self, kinds: UnitKinds, settings: NetworkSettings, noised: bool) -> None:
+        super().__init__()
+        self.kinds, self.settings, self.noised = kinds, settings, noised
+
+    def geometry(self, flat: FlatUnits) -> CrystalGeometry | None:
+        """Neighbours and features of crystals, if the network reads them."""
+        return crystal_geometry(flat, self.kinds, self.settings.cutoff, self.settings.basis)
+
+    @abstractmethod
+    def scores(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Scores:
+        """Sigma times the score of each process, before projection onto what sites allow."""
+
+    @abstractmethod
+    def energies(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Tensor:
+        """Standardised energy per formula unit (C,)."""
+
+
+class CrystalNetwork(UnitNetwork):
     """Graph network with a score head or an energy head.
 
     Parameters
@@ -167,8 +202,8 @@ class CrystalNetwork(nn.Module):
         noised: bool,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.kinds, self.settings, self.head, self.noised = kinds, settings, head, noised
+        super().__init__(kinds, settings, noised)
+        self.head = head
         width, channels, basis = settings.features, settings.channels, settings.basis
         self.kind = nn.Embedding(len(kinds.units), width)
         self.hall = nn.Embedding(n_halls + 1, width)
@@ -205,10 +240,6 @@ class CrystalNetwork(nn.Module):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
-    def geometry(self, flat: FlatUnits) -> CrystalGeometry:
-        """Neighbours and features of crystals, as this network reads them."""
-        return crystal_geometry(flat, self.kinds, self.settings.cutoff, self.settings.basis)
-
     def _encode(
         self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,8 +270,9 @@ class CrystalNetwork(nn.Module):
             state, message = layer(state, edge, envelope[:, None], directions, geometry)
         return state, message, envelope[:, None]
 
-    def scores(self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions) -> Scores:
+    def scores(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Scores:
         """Sigma times the score of each process, before projection onto what sites allow."""
+        geometry = geometry or crystal_geometry(flat, self.kinds, self.settings.cutoff, self.settings.basis)
         state, message, envelope = self._encode(flat, geometry, conditions)
         readout = torch.cat([message, (state[geometry.target] + state[geometry.source]) * envelope], -1)
         force = state.new_zeros(flat.n_units, 3)
@@ -262,8 +294,9 @@ class CrystalNetwork(nn.Module):
         strain = state.new_zeros(flat.n_crystals, 3, 3).index_add(0, crystal, share * tensor)
         return Scores(force, torque, strain)
 
-    def energies(self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions) -> Tensor:
+    def energies(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Tensor:
         """Standardised energy per formula unit (C,): the mean over all units of the crystal."""
+        geometry = geometry or crystal_geometry(flat, self.kinds, self.settings.cutoff, self.settings.basis)
         state, _, _ = self._encode(flat, geometry, conditions)
         order = conditions.sites.multiplicity.to(state.dtype)
         total = state.new_zeros(flat.n_crystals).index_add(0, flat.crystal, order)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import project
 from nanh2lib.diffusion.fit import ValidationLoss, fit, split_rows
+from nanh2lib.diffusion.geometric.augmentation import shift_origins
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
 from nanh2lib.diffusion.geometric.model import (
     GeometricEnergyModel,
@@ -20,10 +21,11 @@ from nanh2lib.diffusion.geometric.model import (
     GeometricSettings,
     Vocabulary,
     make_conditions,
+    new_network,
     predict_scores,
     remove_drift,
 )
-from nanh2lib.diffusion.geometric.network import Conditions, CrystalNetwork
+from nanh2lib.diffusion.geometric.network import Conditions, UnitNetwork
 from nanh2lib.diffusion.geometric.noising import CellStatistics, Noised, add_noise
 from nanh2lib.diffusion.geometric.tables import SiteData
 from nanh2lib.diffusion.standardize import check_energies
@@ -112,10 +114,8 @@ def train_geometric_model(
     weights = torch.ones(data.flat.n_crystals) if weights is None else weights
     if weights.shape != (data.flat.n_crystals,) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
         raise InputError(f"weights: give one finite number >= 0 for each of the {data.flat.n_crystals} crystals")
-    network = CrystalNetwork(
-        data.vocabulary.kinds, len(data.vocabulary.halls), settings.network,
-        head="score", noised=True, generator=torch.Generator().manual_seed(settings.seed),
-    )  # fmt: skip
+    generator = torch.Generator().manual_seed(settings.seed)
+    network = new_network(data.vocabulary, settings.network, head="score", noised=True, generator=generator)
 
     def batch_loss(rows: Tensor, generator: torch.Generator) -> Tensor:
         chosen = data.training[rows]
@@ -140,6 +140,8 @@ def _noised(
     hide: bool = True,
 ) -> tuple[Noised, Conditions]:
     flat = data.flat.select(chosen)
+    if settings.origin == "augmented":
+        flat = shift_origins(flat, generator)
     conditions = make_conditions(data.vocabulary, settings, flat, level)
     noised = add_noise(flat, conditions.sites, level, settings.noise, data.cells, generator)
     if hide and settings.hall_dropout > 0:
@@ -150,7 +152,7 @@ def _noised(
 
 
 def score_loss(
-    network: CrystalNetwork,
+    network: UnitNetwork,
     noised: Noised,
     conditions: Conditions,
     settings: GeometricSettings,
@@ -161,7 +163,7 @@ def score_loss(
 
     Parameters
     ----------
-    network : CrystalNetwork
+    network : UnitNetwork
     noised : Noised
     conditions : Conditions
     settings : GeometricSettings
@@ -208,8 +210,8 @@ def _score_validation(data: _Data, settings: GeometricSettings, weights: Tensor)
         batches.append((noised, conditions, weights[rows[part]]))
 
     def loss(network: nn.Module) -> float:
-        if not isinstance(network, CrystalNetwork):
-            raise TypeError(f"expected a CrystalNetwork, got {type(network).__name__}")
+        if not isinstance(network, UnitNetwork):
+            raise TypeError(f"expected a UnitNetwork, got {type(network).__name__}")
         with torch.no_grad():
             values = [
                 float(score_loss(network, noised, conditions, settings, data.cells, weight)) * len(weight)
@@ -259,10 +261,8 @@ def train_geometric_energy_model(
     if scale < MIN_ENERGY_SPREAD:
         raise InputError(f"{source}: the {len(data.training)} training energies are all {mean}; nothing to learn")
     target = ((energies - mean) / scale).to(torch.float32)
-    network = CrystalNetwork(
-        data.vocabulary.kinds, len(data.vocabulary.halls), settings.network,
-        head="energy", noised=noised, generator=torch.Generator().manual_seed(settings.seed + 1),
-    )  # fmt: skip
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    network = new_network(data.vocabulary, settings.network, head="energy", noised=noised, generator=generator)
 
     def predict(module: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         flat, level = data.flat.select(rows), None
@@ -270,10 +270,12 @@ def train_geometric_energy_model(
             draw = generator or torch.Generator().manual_seed(settings.seed + 3)
             level = torch.randint(settings.noise.levels, (len(rows),), generator=draw)
             flat = _noised(data, rows, level, settings, draw)[0].flat
+        elif settings.origin == "augmented" and generator is not None:
+            flat = shift_origins(flat, generator)
         conditions = make_conditions(data.vocabulary, settings, flat, level)
         single = flat.to(torch.float32)
-        if not isinstance(module, CrystalNetwork):
-            raise TypeError(f"expected a CrystalNetwork, got {type(module).__name__}")
+        if not isinstance(module, UnitNetwork):
+            raise TypeError(f"expected a UnitNetwork, got {type(module).__name__}")
         return module.energies(single, module.geometry(single), conditions)
 
     def batch_loss(rows: Tensor, generator: torch.Generator) -> Tensor:
