@@ -35,6 +35,8 @@ FloatArray = NDArray[np.float64]
 Anchor = Literal["canonical", "site_index"]
 MODE_TIE = 1e-3
 """Orientations (A, largest atomic displacement) closer than this to two modes go to the first."""
+MODE_LIMIT = 0.3
+"""Largest displacement (A) that puts a unit onto an orientation its site allows."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +235,12 @@ def _best_mode(
         moved = project_orientation(torch.as_tensor(start), stabilizer, body, unit.is_linear).numpy()
         gaps = np.abs((moved - start) @ unit.body.T).max((1, 2))
         found += [(float(gap), mode, matrix) for gap, matrix in zip(gaps, moved, strict=True)]
-    if not found:
+    low = min((gap for gap, _, _ in found), default=np.inf)
+    if low > MODE_LIMIT:
         raise ComputationError(
-            f"unit {unit.name} lies on site {site.label} of {group.symbol}, whose symmetry {site.site_symmetry} "
-            f"it does not have ({unit.point_group[0]}); use a smaller symprec"
+            f"unit {unit.name} ({unit.point_group[0]}) lies on site {site.label} of {group.symbol}, whose symmetry "
+            f"{site.site_symmetry} it does not have there; use a smaller symprec, or a unit of that symmetry"
         )
-    low = min(gap for gap, _, _ in found)
     mode = min(mode for gap, mode, _ in found if gap < low + MODE_TIE)
     equivalents = [matrix for gap, number, matrix in found if gap < low + MODE_TIE and number == mode]
     canonical = canonical_rotation(unit, equivalents[0])

@@ -19,6 +19,7 @@ from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
 from nanh2lib.geometry.rotations import random_rotations
 from tests.crystal.conftest import all_published
+from tests.crystal.published_compounds import COMPOUNDS
 from tests.crystal.test_space_group import compatible_cell
 
 EXPECTED = {
@@ -309,8 +310,16 @@ def test_what_is_not_a_crystal_at_all(crystals):
         extract_asymmetric_unit(overlapping)
 
 
-def test_a_unit_that_does_not_fit_its_site_is_refused():
-    """At a wide tolerance the search may see a centre of inversion where NH2 cannot have one."""
-    structure = all_published()["S1-Pcca"]
-    wide = extract_asymmetric_unit(structure, symprec=0.05, standardize=True)
-    assert wide.space_group_number == 73  # Ibca, as the notes on the table say
+def test_near_symmetry_is_taken_at_a_wide_tolerance():
+    """Pcca of Table S1 is Ibca at 5e-2, as the notes on the table say."""
+    wide = extract_asymmetric_unit(all_published()["S1-Pcca"], symprec=0.05, standardize=True)
+    assert wide.space_group_number == 73
+
+
+def test_a_unit_without_the_symmetry_of_its_site_is_refused():
+    """NH2 of KNH2 has its H mirrored by the site; a unit with unequal bonds cannot sit there."""
+    structure = next(c for c in COMPOUNDS if c.name == "KNH2").structure()
+    lopsided = RigidUnit("NH2", ("N", "H", "H"), ((0.0, 0.0, 0.0), (0.65, 0.85, 0.0), (0.55, -0.70, 0.0)))
+    compound = Compound("KNH2", (RigidUnit("K", ("K",)), lopsided), (1, 1))
+    with pytest.raises(ComputationError, match=r"lies on site 2e of P2_1/m, whose symmetry m it does not have"):
+        extract_asymmetric_unit(structure, compound=compound)
