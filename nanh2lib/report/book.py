@@ -28,6 +28,8 @@ PUBLISHED_FOLDERS = ("tables", "cif", "figures")
 """Folders of a results directory that pages may link to, as ``results/...``."""
 
 _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
+_MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
+_PAPER = 'section[id^="nanh2lib-"] { display: none }'  # the API reference: hundreds of pages better read on a screen
 _RUN_TRACES = ("papermill", "execution", "collapsed", "scrolled")
 
 
@@ -222,18 +224,34 @@ def print_pdf(
         raise MissingDependencyError("no chromium on the path; install it (Debian: apt-get install chromium)")
     out = Path(out).resolve()
     stage = stage_book(executed_dir, out.parent / "pdf_src", profile, seed, source=source)
-    page = _jupyter_book(stage, "singlehtml", timeout) / "book" / "index.html"
+    _without_live_views(stage / "_config.yml")
+    folder = _jupyter_book(stage, "singlehtml", timeout)
+    # The builder writes the page below book/ with addresses as seen from the top.
+    page = Path(shutil.copy(folder / "book" / "index.html", folder / "book.html"))
     temporary = out.with_name(f".{out.name}.tmp.pdf")
-    with import_book_package("playwright.sync_api").sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = chromium.new_page()
-        tab.goto(page.as_uri(), wait_until="load", timeout=timeout * 1000)
-        tab.wait_for_function("window.MathJax?.startup?.promise !== undefined", timeout=60_000)
-        tab.evaluate("MathJax.startup.promise")
-        tab.pdf(path=str(temporary), format="A4", print_background=True, tagged=True, outline=True)
-        chromium.close()
+    playwright = import_book_package("playwright.sync_api")
+    try:
+        with playwright.sync_playwright() as driver:
+            chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            tab = chromium.new_page()
+            tab.set_default_timeout(timeout * 1000)
+            tab.goto(page.as_uri(), wait_until="load")
+            tab.wait_for_function("window.MathJax?.startup?.promise !== undefined")
+            tab.evaluate("MathJax.startup.promise.then(() => true)")
+            tab.add_style_tag(content=_PAPER)
+            tab.pdf(path=str(temporary), format="A4", margin=_MARGIN, print_background=True, tagged=True, outline=True)
+            chromium.close()
+    except playwright.Error as error:
+        raise ComputationError(f"printing {page} failed: {error.message.splitlines()[0]}") from error
     os.replace(temporary, out)
     return out
+
+
+def _without_live_views(config_file: Path) -> None:
+    """Paper shows the pictures; one page with the views of all notebooks is more than a browser draws."""
+    config = read_yaml(config_file)
+    config["sphinx"]["config"]["nb_ipywidgets_js"] = {}
+    config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
