@@ -106,6 +106,46 @@ def trajectory_frames(run: Run, samples: Samples, row: int) -> list[tuple[int, S
     return frames
 
 
+def noised_crystals(run: Run, row: int, timesteps: Sequence[int], seed: int) -> list[Structure]:
+    """One crystal of the training set after the forward process has run to each timestep.
+
+    Parameters
+    ----------
+    run : Run
+        Trained.
+    row : int
+        In the training set.
+    timesteps : sequence of int
+        0 to T - 1; -1 is the crystal itself.
+    seed : int
+        Of the one noise vector that all timesteps share.
+
+    Returns
+    -------
+    list of Structure
+
+    Raises
+    ------
+    InputError
+        The noised cell spans no volume.
+    """
+    data, model = training_set(run), load_models(run).noise
+    template, mask = data.templates[row], data.mask[row][None]
+    schedule = model.settings.noise_schedule()
+    clean = model.statistics.standardize(data.z[row][None], mask)
+    moving = model.diffused[model.library.number_of(template)][None]
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed), dtype=clean.dtype)
+    scheme = run.config.training.scheme
+    layout = ZLayout.for_templates([template], scheme)
+    crystals = []
+    for timestep in timesteps:
+        noised = clean if timestep < 0 else schedule.add_noise(clean, noise, torch.tensor([timestep]))
+        z = model.statistics.restore(torch.where(moving, noised, clean), mask)
+        unit = layout.decode(z[:, mask[0]], template)
+        crystals.append(expand(from_subunits(unit) if scheme == "paper" else unit)[0])
+    return crystals
+
+
 @dataclass(frozen=True)
 class GuidanceResult:
     """Samples at one guidance weight.
