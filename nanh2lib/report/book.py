@@ -29,7 +29,7 @@ PUBLISHED_FOLDERS = ("tables", "cif", "figures")
 
 _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
 _MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
-_PAPER = 'section[id^="nanh2lib-"] { display: none }'  # the API reference: hundreds of pages better read on a screen
+_PAPER = 'section[id^="module-nanh2lib"] { display: none }'  # the API reference: hundreds of pages better read on a screen
 _RUN_TRACES = ("papermill", "execution", "collapsed", "scrolled")
 
 
