@@ -13,63 +13,103 @@ from pymatgen.core import Structure
 from nanh2lib.errors import InputError
 from nanh2lib.settings import StageSettings
 
+FloatArray = NDArray[np.float64]
+
 
 class DuplicateSettings(StageSettings):
     """When two crystals count as one.
+
+    They must match (StructureMatcher, hydrogens included, volumes not rescaled), have energies
+    within the window and, unless switched off, the same space group: StructureMatcher alone also
+    matches crystals of different symmetry (pymatgen issue 3796). The last three fields only save
+    time: pairs further apart than they allow do not match.
 
     Attributes
     ----------
     ltol, stol, angle_tol : float
         Tolerances of StructureMatcher (fraction, fraction of the mean spacing, degrees).
     energy_window : float
-        Prescreen: energies further apart (eV per formula unit) are different crystals.
+        Energies further apart (eV per formula unit) are different crystals.
+    same_space_group : bool
+        Also compare international numbers, found at ``symprec``.
+    symprec : float
+        A; loose, because two relaxations of one crystal differ by their convergence limits.
     volume_window : float
         Prescreen: relative difference of the volume per atom.
     amd_window : float
-        Prescreen: largest difference of the average minimum distances, A. It changes by at most
-        twice the largest displacement of an atom (Widdowson et al., MATCH 87, 529 (2022)).
+        Prescreen: largest difference of the average minimum distances of an element, A. They
+        change by at most twice the largest displacement of an atom (Widdowson et al., MATCH 87,
+        529 (2022)), and by much less on average.
     amd_neighbours : int
         Length of that vector.
     """
 
     ltol: float = Field(default=0.2, gt=0)
-    stol: float = Field(default=0.2, gt=0)
+    stol: float = Field(default=0.3, gt=0)
     angle_tol: float = Field(default=5.0, gt=0)
     energy_window: float = Field(default=0.02, gt=0)
-    volume_window: float = Field(default=0.05, gt=0)
+    same_space_group: bool = True
+    symprec: float = Field(default=0.1, gt=0)
+    volume_window: float = Field(default=0.1, gt=0)
     amd_window: float = Field(default=0.6, gt=0)
     amd_neighbours: int = Field(default=60, ge=1)
 
-    def matcher(self) -> StructureMatcher:
-        """StructureMatcher with these tolerances, hydrogens included, volumes not rescaled."""
+    def matcher(self, scale: bool = False) -> StructureMatcher:
+        """StructureMatcher with these tolerances, hydrogens included."""
         return StructureMatcher(
-            ltol=self.ltol, stol=self.stol, angle_tol=self.angle_tol, scale=False, primitive_cell=True
+            ltol=self.ltol, stol=self.stol, angle_tol=self.angle_tol, scale=scale, primitive_cell=True
         )
 
 
-def matches(structure: Structure, reference: Structure, settings: DuplicateSettings | None = None) -> float | None:
+def matches(
+    structure: Structure,
+    reference: Structure,
+    ltol: float = 0.2,
+    stol: float = 0.2,
+    angle_tol: float = 5.0,
+    scale: bool = False,
+) -> float | None:
     """Root mean square displacement between two crystals that match, else None.
 
     Parameters
     ----------
     structure, reference : Structure
-    settings : DuplicateSettings, optional
-        Default tolerances 0.2 / 0.2 / 5 with hydrogens and without rescaling.
+    ltol, stol, angle_tol : float
+        Tolerances of StructureMatcher: fraction, fraction of the mean spacing, degrees.
+    scale : bool
+        Bring both to one volume first.
 
     Returns
     -------
     float or None
         In units of the mean spacing (V/N)^(1/3), as StructureMatcher gives it.
     """
-    distance = (settings or DuplicateSettings()).matcher().get_rms_dist(structure, reference)
+    settings = DuplicateSettings(ltol=ltol, stol=stol, angle_tol=angle_tol)
+    distance = settings.matcher(scale).get_rms_dist(structure, reference)
     return None if distance is None else float(distance[0])
 
 
-def fingerprint(structure: Structure, neighbours: int) -> NDArray[np.float64]:
-    """Average minimum distances (neighbours,) of a crystal, A; the same for every cell of it."""
+def fingerprint(structure: Structure, neighbours: int) -> FloatArray:
+    """Average minimum distances of each element.
+
+    Parameters
+    ----------
+    structure : Structure
+        Any cell of the crystal; a primitive one is quickest.
+    neighbours : int
+
+    Returns
+    -------
+    ndarray, shape (elements, neighbours)
+        Mean distance (A) from the atoms of an element (by atomic number) to their first, second,
+        ... neighbour of any kind; the same for every cell of a crystal.
+    """
     import amd
 
-    return np.asarray(amd.AMD(amd.periodicset_from_pymatgen_structure(structure), neighbours), dtype=np.float64)
+    numbers = np.array(structure.atomic_numbers)
+    crystal = amd.PeriodicSet(np.array(structure.cart_coords), np.array(structure.lattice.matrix))
+    rows = np.asarray(amd.PDD(crystal, neighbours, lexsort=False, collapse=False), dtype=np.float64)[:, 1:]
+    return np.array([rows[numbers == number].mean(0) for number in np.unique(numbers)])
 
 
 def group_duplicates(
@@ -88,12 +128,13 @@ def group_duplicates(
         eV per formula unit, at one potential.
     settings : DuplicateSettings, optional
     prescreen : bool
-        Off: every pair goes to StructureMatcher (slow; for tests).
+        Off: no pair is ruled out by volume or average minimum distances (slow; for tests).
 
     Returns
     -------
     list of int, length N
-        For each structure the index of the first (in energy order) crystal of its group.
+        For each structure the index of the crystal that stands for it: the lowest in energy that
+        it equals (of equal energies the first given). That one stands for itself.
 
     Raises
     ------
@@ -104,26 +145,51 @@ def group_duplicates(
     values = np.asarray(energies, dtype=np.float64)
     if len(structures) != len(values) or not np.isfinite(values).all():
         raise InputError("group_duplicates: give one finite energy for each structure")
-    if len(structures) == 0:
-        return []
     matcher = settings.matcher()
-    primitive = [structure.get_primitive_structure() for structure in structures]
-    volumes = np.array([structure.volume / len(structure) for structure in structures])
-    prints = np.array([fingerprint(s, settings.amd_neighbours) for s in primitive]) if prescreen else None
-    order = np.lexsort((np.arange(len(values)), values))
+    # Reduced once for each crystal instead of once for each pair.
+    reduced = [structure.get_reduced_structure().get_primitive_structure() for structure in structures]
+    features = _Features(reduced, values, settings, prescreen)
     representatives: list[int] = []
     owner = [-1] * len(structures)
-    for i in order:
-        near = representatives
-        if prints is not None and representatives:
-            reps = np.array(representatives)
-            close = np.abs(values[reps] - values[i]) <= settings.energy_window
-            close &= np.abs(volumes[reps] / volumes[i] - 1) <= settings.volume_window
-            gaps = np.abs(prints[reps] - prints[i]).max(1)
-            close &= gaps <= settings.amd_window
-            near = reps[close][gaps[close].argsort()].tolist()
-        partner = next((j for j in near if matcher.fit(primitive[j], primitive[i])), None)
-        owner[i] = int(i) if partner is None else int(partner)
-        if partner is None:
-            representatives.append(int(i))
+    for i in np.lexsort((np.arange(len(values)), values)).tolist():
+        near = features.near(i, representatives)
+        partner = next((j for j in near if matcher.fit(reduced[j], reduced[i], skip_structure_reduction=True)), i)
+        owner[i] = partner
+        if partner == i:
+            representatives.append(i)
     return owner
+
+
+class _Features:
+    """What is compared before structures are matched."""
+
+    def __init__(
+        self, structures: Sequence[Structure], energies: FloatArray, settings: DuplicateSettings, prescreen: bool
+    ) -> None:
+        self._settings, self._energies = settings, energies
+        self._groups = np.array([_group_number(s, settings) for s in structures], dtype=np.int64)
+        self._formulas = np.array([s.composition.reduced_formula for s in structures])
+        self._volumes = np.array([s.volume / len(s) for s in structures])
+        self._prints = [fingerprint(s, settings.amd_neighbours) for s in structures] if prescreen else None
+
+    def near(self, i: int, others: Sequence[int]) -> list[int]:
+        """Those of ``others`` that may equal crystal i, in their order."""
+        rows = np.array(others, dtype=np.int64)
+        close = np.abs(self._energies[rows] - self._energies[i]) <= self._settings.energy_window
+        close &= (self._groups[rows] == self._groups[i]) & (self._formulas[rows] == self._formulas[i])
+        if self._prints is not None:
+            close &= np.abs(self._volumes[rows] / self._volumes[i] - 1) <= self._settings.volume_window
+            window = self._settings.amd_window
+            return [j for j in rows[close].tolist() if np.abs(self._prints[j] - self._prints[i]).max() <= window]
+        return [int(j) for j in rows[close]]
+
+
+def _group_number(structure: Structure, settings: DuplicateSettings) -> int:
+    """International number at ``symprec``; 0 for all where groups are not compared."""
+    if not settings.same_space_group:
+        return 0
+    import spglib
+
+    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
+    dataset = spglib.get_symmetry_dataset(cell, symprec=settings.symprec)
+    return 1 if dataset is None else int(dataset.number)
