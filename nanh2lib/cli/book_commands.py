@@ -32,12 +32,16 @@ def notebooks(
 
     Example: `nanh2 notebooks --profile smoke --only 01_published_tables`
     """
+    from nanh2lib.config import load_config
     from nanh2lib.report.book import project_root
     from nanh2lib.report.notebooks import run_notebooks
+    from nanh2lib.settings import config_hash
 
+    settings = load_config(profile)
+    settings = settings if seed is None else settings.model_copy(update={"seed": seed})
     runs = run_notebooks(
-        project_root() / "notebooks", run or Path("results") / profile, profile, seed or 0,
-        only=only or (), fresh=fresh, progress=not quiet,
+        project_root() / "notebooks", run or Path("results") / profile, profile, settings.seed,
+        only=only or (), context=config_hash(settings), fresh=fresh, progress=not quiet,
     )  # fmt: skip
     for item in runs:
         print(f"{item.path}")
