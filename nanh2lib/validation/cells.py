@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from nanh2lib.crystal.expansion import Crystals, expand_tensors
 from nanh2lib.crystal.setting import checked_structure
 from nanh2lib.errors import InputError
 
+FloatArray = NDArray[np.float64]
 UNIT_PROPERTY = "unit_index"
 
 
@@ -53,7 +55,7 @@ class Cells:
         """Some of the cells."""
         return replace(self, lattice=self.lattice[index], frac_coords=self.frac_coords[index])
 
-    def plain(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], list[int]]]:
+    def plain(self) -> Iterator[tuple[FloatArray, FloatArray, list[int]]]:
         """Lattice, fractional coordinates and atomic numbers of each cell, as spglib takes them."""
         numbers = [int(Element(symbol).Z) for symbol in self.species]
         lattice, frac = self.lattice.to(torch.float64).numpy(), self.frac_coords.to(torch.float64).numpy()
@@ -110,11 +112,51 @@ def cells_of_structures(structures: Sequence[Structure]) -> list[tuple[list[int]
     InputError
         A structure is empty, disordered, not finite, or bonded to its own images.
     """
-    groups: dict[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[int, UnitsOfStructure]]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[int, ...], bool], list[tuple[int, FloatArray, FloatArray]]] = {}
     for place, structure in enumerate(structures):
-        units = units_of_structure(structure)
-        groups.setdefault((units.species, units.unit_index), []).append((place, units))
-    return [([place for place, _ in members], cells_of_units([u for _, u in members])) for members in groups.values()]
+        index = _given_units(structure)
+        if index is not None:
+            groups.setdefault((_species(structure), index, True), []).append((place, *_finite(structure)))
+        else:
+            units = units_of_structure(structure)
+            row = (place, units.lattice, units.frac_coords)
+            groups.setdefault((units.species, units.unit_index, False), []).append(row)
+    result = []
+    for (species, index, wrapped), members in groups.items():
+        lattice = torch.as_tensor(np.array([matrix for _, matrix, _ in members]))
+        frac_coords = torch.as_tensor(np.array([coords for _, _, coords in members]))
+        if wrapped:
+            frac_coords = _gathered(frac_coords, lattice, index)
+        result.append(([place for place, _, _ in members], _cells(lattice, frac_coords, species, index)))
+    return result
+
+
+def _cells(lattice: Tensor, frac_coords: Tensor, species: tuple[str, ...], index: tuple[int, ...]) -> Cells:
+    unit_index = torch.tensor(index)
+    longest = _longest_unit(lattice, frac_coords, unit_index)
+    return Cells(lattice, frac_coords, species, unit_index, torch.arange(len(species)), longest)
+
+
+def _given_units(structure: Structure) -> tuple[int, ...] | None:
+    """Units named by the site property; None unless every site has one (a partial one would hide contacts)."""
+    given = [site.properties.get(UNIT_PROPERTY) for site in structure]
+    if not given or any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in given):
+        return None
+    return tuple(int(i) for i in given if i is not None)
+
+
+def _species(structure: Structure) -> tuple[str, ...]:
+    if not structure.is_ordered:
+        raise InputError(f"{structure.formula}: mixed or partial occupancy; give an ordered structure")
+    symbols = (str(site.specie.symbol) for site in structure)
+    return tuple("H" if symbol in ("D", "T") else symbol for symbol in symbols)
+
+
+def _finite(structure: Structure) -> tuple[FloatArray, FloatArray]:
+    lattice, frac = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
+    if not (np.isfinite(lattice).all() and np.isfinite(frac).all() and abs(np.linalg.det(lattice)) > 1e-3):
+        raise InputError(f"{structure.formula}: cell or coordinates are not finite, or the cell has no volume")
+    return lattice, frac
 
 
 @dataclass(frozen=True)
@@ -132,6 +174,11 @@ class UnitsOfStructure:
     fragments: tuple[Fragment, ...]
 
     @property
+    def lattice(self) -> FloatArray:
+        """Lattice rows (3, 3), A."""
+        return np.asarray(self.crystal.lattice.matrix)
+
+    @property
     def species(self) -> tuple[str, ...]:
         """Element symbols in the order of the sites, deuterium as hydrogen."""
         table = {i: s for f in self.fragments for i, s in zip(f.indices, f.species, strict=True)}
@@ -144,22 +191,12 @@ class UnitsOfStructure:
         return tuple(table[i] for i in range(len(table)))
 
     @property
-    def frac_coords(self) -> NDArray[np.float64]:
+    def frac_coords(self) -> FloatArray:
         """Fractional coordinates (N, 3) with the units whole."""
         frac = np.zeros((len(self.crystal), 3))
         for fragment in self.fragments:
             frac[list(fragment.indices)] = fragment.frac_coords
         return frac
-
-
-def cells_of_units(units: Sequence[UnitsOfStructure]) -> Cells:
-    """Cells of crystals with equal species and units."""
-    lattice = torch.as_tensor(np.array([unit.crystal.lattice.matrix for unit in units]))
-    frac_coords = torch.as_tensor(np.array([unit.frac_coords for unit in units]))
-    unit_index = torch.tensor(units[0].unit_index)
-    longest = _longest_unit(lattice, frac_coords, unit_index)
-    species = units[0].species
-    return Cells(lattice, frac_coords, species, unit_index, torch.arange(len(species)), longest)
 
 
 def units_of_structure(structure: Structure) -> UnitsOfStructure:
@@ -170,29 +207,37 @@ def units_of_structure(structure: Structure) -> UnitsOfStructure:
     InputError
         See `cells_of_structures`.
     """
-    if isinstance(structure, Structure) and not structure.is_ordered:
-        raise InputError(f"{structure.formula}: mixed or partial occupancy; give an ordered structure")
-    crystal = checked_structure(structure)
-    given = [site.properties.get(UNIT_PROPERTY) for site in structure]
-    # A unit_index on some sites only would hide contacts: then bonds decide.
-    units = np.array([i for i in given if isinstance(i, (int, np.integer)) and not isinstance(i, bool)])
-    if len(units) < len(crystal):
+    crystal = checked_structure(structure) if structure.is_ordered else structure
+    species, units = _species(structure), _given_units(structure)
+    if units is None:
         return UnitsOfStructure(crystal, tuple(find_fragments(crystal)))
-    frac = _gathered(np.array(crystal.frac_coords), np.asarray(crystal.lattice.matrix), units)
-    symbols = [str(site.specie.symbol) for site in crystal]
-    species = ["H" if symbol in ("D", "T") else symbol for symbol in symbols]
+    lattice, frac = (torch.as_tensor(a.copy())[None] for a in _finite(crystal))
+    whole = _gathered(frac, lattice, units)[0].numpy()
     fragments = []
-    for unit in np.unique(units):
-        members = [int(i) for i in np.flatnonzero(units == unit)]
-        fragments.append(Fragment(tuple(members), tuple(species[i] for i in members), frac[members]))
+    for unit in sorted(set(units)):
+        members = [i for i, number in enumerate(units) if number == unit]
+        fragments.append(Fragment(tuple(members), tuple(species[i] for i in members), whole[members]))
     return UnitsOfStructure(crystal, tuple(fragments))
 
 
-def _gathered(frac: NDArray[np.float64], lattice: NDArray[np.float64], units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each atom of a unit at its image nearest to the unit's first atom."""
-    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    apart = frac - frac[first[inverse]]
-    apart -= np.round(apart)
-    around = np.array([(i, j, k) for i in (0, -1, 1) for j in (0, -1, 1) for k in (0, -1, 1)])
-    squared = (((apart[:, None] + around) @ lattice) ** 2).sum(-1)
-    return np.asarray(frac[first[inverse]] + apart + around[squared.argmin(1)])
+def cells_of_units(units: UnitsOfStructure) -> Cells:
+    """One crystal as a batch."""
+    lattice, frac = torch.as_tensor(units.lattice.copy())[None], torch.as_tensor(units.frac_coords)[None]
+    return _cells(lattice, frac, units.species, units.unit_index)
+
+
+def _gathered(frac_coords: Tensor, lattice: Tensor, index: tuple[int, ...]) -> Tensor:
+    """Each atom (B, N, 3) of a unit at its image nearest to the unit's first atom."""
+    first: dict[int, int] = {}
+    for atom, unit in enumerate(index):
+        first.setdefault(unit, atom)
+    reference = frac_coords[:, [first[unit] for unit in index]]
+    apart = frac_coords - reference
+    apart = apart - torch.round(apart)
+    nearest, smallest = apart, ((apart @ lattice) ** 2).sum(-1)
+    for shift in itertools.product((0.0, 1.0, -1.0), repeat=3):
+        trial = apart + torch.tensor(shift, dtype=apart.dtype)
+        squared = ((trial @ lattice) ** 2).sum(-1)
+        nearest = torch.where((squared < smallest - 1e-9)[..., None], trial, nearest)
+        smallest = torch.minimum(smallest, squared)
+    return reference + nearest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from pymatgen.core import Structure
@@ -113,7 +114,7 @@ def contacts_of_cells(cells: Cells, limits: PairLimits, cutoff: float | None = N
         for mask in masks:
             best, place = squared.masked_fill(~mask, torch.inf).flatten(1).min(1)
             ends = torch.stack([cells.rows[place // mask.shape[1]], place % mask.shape[1]], -1)
-            found = best <= reach**2
+            found = ~(best > reach**2)  # a NaN is kept, and passes no limit
             distances.append(torch.where(found, best.sqrt(), torch.full_like(best, torch.inf)))
             atoms.append(torch.where(found[:, None], ends, torch.full_like(ends, -1)))
     return ContactTable(pairs, _by_crystal(distances, len(pairs)), _by_crystal(atoms, len(pairs)), bounds)
@@ -186,7 +187,7 @@ def contact_filter(source: Source, limits: PairLimits = REALISTIC_LIMITS) -> Ten
         # The image next to a wrapped difference is at least half the smallest height away.
         if not smallest_height > 2 * max(largest, cells.longest_unit) + 1e-3:
             return contacts_of_cells(cells, limits).passed
-        table = limits.matrix(cells.species, cells.species, torch.float32) ** 2
+        table = _squared_limits(limits, cells.species)
         table = table.masked_fill(cells.unit_index[:, None] == cells.unit_index, -1.0)
         margin = _margins(cells, table)
         passed = margin > 0
@@ -194,6 +195,11 @@ def contact_filter(source: Source, limits: PairLimits = REALISTIC_LIMITS) -> Ten
         if len(unclear):
             passed[unclear] = contacts_of_cells(cells.select(unclear), limits).passed
         return passed
+
+
+@lru_cache(maxsize=64)
+def _squared_limits(limits: PairLimits, species: tuple[str, ...]) -> Tensor:
+    return limits.matrix(species, species, torch.float32) ** 2
 
 
 def _blocks(cells: Cells, table: Tensor) -> list[tuple[Tensor, int, Tensor]]:
@@ -235,11 +241,16 @@ def _block_margin(
     for k in range(3):
         difference = frac[k, rows][:, None] - frac[k, first:]
         wrapped.append(difference.sub_(torch.round(difference)))
-    squared = -limit[:, :, None]
+    squared: Tensor | None = None
     for column in range(3):
-        terms = [wrapped[i] * lattice[i, j] for i, j in entries if j == column]
-        component = terms[0]
-        for term in terms[1:]:
-            component = component.add_(term)
-        squared = torch.addcmul(squared, component, component)
+        used = [i for i, j in entries if j == column]
+        # In right-angled cells each row is used once and may be overwritten.
+        first_term = wrapped[used[0]]
+        scale = lattice[used[0], column]
+        component = first_term.mul_(scale) if len(entries) == 3 else first_term * scale
+        for i in used[1:]:
+            component.addcmul_(wrapped[i], lattice[i, column])
+        squared = component.square_() if squared is None else squared.addcmul_(component, component)
+    assert squared is not None  # there are three columns
+    squared.sub_(limit[:, :, None])
     return squared.flatten(0, 1).amin(0)

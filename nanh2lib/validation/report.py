@@ -279,7 +279,7 @@ def _validate_structure(
     try:
         units = units_of_structure(structure)
         placed = _placed_fragments(units, compound)
-        cells = cells_of_units([units])
+        cells = cells_of_units(units)
         table = contacts_of_cells(cells, settings.limits())
         (fragment,) = _fragments(cells, placed, settings)
     except _MEASURING_ERRORS as error:
