@@ -72,8 +72,8 @@ def find_setting(structure: Structure, symprec: float = 1e-2, *, any_origin: boo
     symprec : float
         A.
     any_origin : bool
-        Take the lowest Hall number that fits these axes, whatever the origin; otherwise the one
-        with the smallest origin shift (it tells the origin choices of a group apart).
+        Take the lowest Hall number that fits these axes, whatever the origin. Otherwise one whose
+        origin the crystal already has (so that origin choice 2 stays origin choice 2) goes first.
 
     Returns
     -------
@@ -96,21 +96,24 @@ def find_setting(structure: Structure, symprec: float = 1e-2, *, any_origin: boo
         )
     rotations = np.asarray(dataset.rotations, dtype=np.int64)
     translations = np.asarray(dataset.translations, dtype=np.float64)
-    best: tuple[float, int, FloatArray] | None = None
+    near = max(0.05, 5 * symprec)
+    best: tuple[int, FloatArray] | None = None
     for hall_number in hall_numbers_for(int(dataset.number)):
         shift = _shift_to(hall_number, rotations, translations, structure.lattice.abc, symprec)
         if shift is None:
             continue
-        length = 0.0 if any_origin else float(np.abs(shift).sum())
-        if best is None or length < best[0] - 1e-6:
-            best = (length, hall_number, shift)
+        at_home = bool(np.linalg.norm(shift @ structure.lattice.matrix) < near)
+        if best is None or (at_home and not any_origin):
+            best = (hall_number, shift)
+        if at_home or any_origin:
+            break
     if best is None:
         raise InputError(
             f"{structure.formula}: the cell {np.round(structure.lattice.parameters, 3).tolist()} is none of the "
             f"tabulated settings of space group {dataset.international} ({dataset.number}), for instance because it "
             "is primitive or a supercell; use standardize=True"
         )
-    return Setting(SpaceGroup.from_hall(best[1]), best[2])
+    return Setting(SpaceGroup.from_hall(best[0]), best[1])
 
 
 def _shift_to(

@@ -14,6 +14,7 @@ from nanh2lib.crystal.expansion import expand, project
 from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.orientation import orientation_modes
 from nanh2lib.crystal.rigid_unit import NA, NH2, SODIUM_AMIDE, Compound, RigidUnit
+from nanh2lib.crystal.setting import find_setting
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
@@ -172,6 +173,14 @@ def test_a_left_handed_cell(crystals):
     flipped = Structure(Lattice(-structure.lattice.matrix), structure.species, -structure.frac_coords)
     assert np.linalg.det(flipped.lattice.matrix) < 0
     same(extract_asymmetric_unit(flipped), extract_asymmetric_unit(structure))
+
+
+def test_a_foreign_origin_goes_to_the_default_one(crystals):
+    """Neither origin choice of Fddd: choice 1, always; at choice 2's own origin: choice 2."""
+    alpha = crystals["alpha"]
+    for shift, hall in (([0.11, 0.23, 0.37], 335), ([0.04, -0.1, 0.02], 335), ([-0.125] * 3, 336), ([0.5] * 3, 335)):
+        moved = Structure(alpha.lattice, alpha.species, alpha.frac_coords + shift)
+        assert find_setting(moved).space_group.hall_number == hall
 
 
 @pytest.mark.parametrize("hall", [112, 115, 116, 213, 214, 335, 336])
