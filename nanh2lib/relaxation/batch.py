@@ -12,13 +12,13 @@ from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.rigid_unit import Compound
 from nanh2lib.energy.potentials import get_calculator
 from nanh2lib.execution import UnitResult, WorkUnit, run_units
-from nanh2lib.records import RelaxationResult
+from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.relaxation.stages import Engine, relax_atoms, relax_rigid, release
 
 
 def relax(
-    crystal: AsymmetricUnit | Structure,
+    crystal: AsymmetricUnit | Structure | Candidate,
     settings: RelaxationSettings | None = None,
     compound: Compound | None = None,
 ) -> tuple[RelaxationResult, ...]:
@@ -26,8 +26,9 @@ def relax(
 
     Parameters
     ----------
-    crystal : AsymmetricUnit or Structure
-        Batch of one, or a conventional cell in a tabulated setting.
+    crystal : AsymmetricUnit, Structure or Candidate
+        Batch of one, or a conventional cell in a tabulated setting; of a candidate its asymmetric
+        unit, or its structure where it has none.
     settings : RelaxationSettings, optional
         A stage that is None is left out.
     compound : Compound, optional
@@ -47,7 +48,7 @@ def relax(
     settings = settings or RelaxationSettings()
     engine = Engine.of(settings.potential, **settings.options)
     results: list[RelaxationResult] = []
-    current = crystal
+    current = (crystal.asymmetric_unit or crystal.structure) if isinstance(crystal, Candidate) else crystal
     if settings.rigid is not None:
         unit = current if isinstance(current, AsymmetricUnit) else extract_asymmetric_unit(current, compound=compound)
         results.append(relax_rigid(unit, engine, settings.rigid, compound, settings.symprec))
@@ -65,7 +66,7 @@ def _go_on(results: list[RelaxationResult]) -> bool:
 
 
 def relax_many(
-    crystals: Mapping[str, AsymmetricUnit | Structure],
+    crystals: Mapping[str, AsymmetricUnit | Structure | Candidate],
     settings: RelaxationSettings | None = None,
     executor: Executor | None = None,
     on_result: Callable[[str, tuple[RelaxationResult, ...] | str], None] | None = None,
@@ -77,7 +78,7 @@ def relax_many(
 
     Parameters
     ----------
-    crystals : mapping of key to AsymmetricUnit or Structure
+    crystals : mapping of key to AsymmetricUnit, Structure or Candidate
     settings : RelaxationSettings, optional
     executor : Executor, optional
         From `nanh2lib.execution.make_executor`; default: this process.
