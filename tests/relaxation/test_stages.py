@@ -259,3 +259,12 @@ def test_settings_refuse_nonsense():
         RigidSettings.from_mapping({"fmax": -1})
     with pytest.raises(InputError, match="max_evaluations"):
         AtomsSettings.from_mapping({"max_evalutions": 4})
+
+
+def test_a_candidate_is_relaxed_from_its_asymmetric_unit():
+    from nanh2lib.records import Candidate
+
+    unit = crystals.p21212()
+    candidate = Candidate("c", expand(unit)[0], "published", 0, "", "", asymmetric_unit=unit)
+    settings = RelaxationSettings(potential="chgnet", atoms=None, rigid=RigidSettings(max_evaluations=2))
+    assert relax(candidate, settings)[0].energy_final == relax(unit, settings)[0].energy_final
