@@ -29,7 +29,8 @@ PUBLISHED_FOLDERS = ("tables", "cif", "figures")
 
 _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
 _MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
-_PAPER = 'section[id^="module-nanh2lib"] { display: none }'  # the API reference: hundreds of pages better read on a screen
+# The API reference is left out on paper: hundreds of pages that are better read on a screen.
+_PAPER = 'section[id^="module-nanh2lib"] { display: none }'
 _RUN_TRACES = ("papermill", "execution", "collapsed", "scrolled")
 
 
