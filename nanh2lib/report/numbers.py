@@ -269,7 +269,7 @@ def _plain(value: Any, digits: int, place: str) -> Any:
 
 def write_results(
     results_dir: str | Path, name: str, profile: str, seed: int, numbers: Mapping[str, Any], *, digits: int = 6
-) -> Path:
+) -> None:
     """Write the numbers that a notebook hands to the tests, ``results_dir/name.json``, in one step.
 
     Parameters
@@ -290,4 +290,4 @@ def write_results(
     """
     plain = plain_numbers({"profile": profile, "seed": seed, **numbers}, digits)
     text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_bytes(Path(results_dir) / f"{name}.json", text.encode())
+    write_bytes(Path(results_dir) / f"{name}.json", text.encode())
