@@ -24,7 +24,7 @@ from nanh2lib.settings import read_yaml
 BOOK_COMMAND = ("-W", "-n", "--keep-going")
 """Options of ``jupyter-book build``: warnings are errors, references must resolve, all are shown."""
 
-PUBLISHED_FOLDERS = ("tables", "cif", "figures")
+PUBLISHED_FOLDERS = ("tables", "cifs", "figures")
 """Folders of a results directory that pages may link to, as ``results/...``."""
 
 _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
