@@ -74,17 +74,17 @@ $(DFT_STAMP): $(STAMP)
 # --- the main job -----------------------------------------------------------------------------------
 
 reproduce: setup
-	$(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
 	@$(MAKE) --no-print-directory book PROFILE=$(PROFILE) SEED=$(SEED)
 	@echo "tables: $(CURDIR)/$(RESULTS)/tables"
 
 book: setup
-	$(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 book --profile $(PROFILE) --seed $(SEED)
 	@echo "book:   $(CURDIR)/_build/html/index.html"
 
 pdf: setup
-	$(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 pdf --profile $(PROFILE) --seed $(SEED)
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
 
