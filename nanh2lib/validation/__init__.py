@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nanh2lib.validation.cells import independent_atoms
 from nanh2lib.validation.contacts import ContactTable, contact_filter, shortest_contacts
 from nanh2lib.validation.report import ValidationSettings, validate, validate_structures
 from nanh2lib.validation.symmetry import SymmetryFinding, find_symmetry
@@ -12,6 +13,7 @@ __all__ = [
     "ValidationSettings",
     "contact_filter",
     "find_symmetry",
+    "independent_atoms",
     "shortest_contacts",
     "validate",
     "validate_structures",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element, Structure
 from torch import Tensor
 
-from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.connectivity import Fragment, find_fragments
 from nanh2lib.crystal.expansion import Crystals, expand_tensors
 from nanh2lib.crystal.setting import checked_structure
@@ -67,10 +67,16 @@ def cells_of_asymmetric_units(units: AsymmetricUnit) -> Cells:
     """Cells of a batch on one template; contacts are then measured from its asymmetric unit only."""
     with torch.no_grad():
         crystals = expand_tensors(units)
-    first = np.cumsum([0, *units.template.multiplicities])[:-1]
-    rows = torch.cat([torch.nonzero(crystals.unit_index == int(image)).flatten() for image in first])
+    rows = independent_atoms(units.template)
     longest = 2 * max(float(np.linalg.norm(unit.body, axis=1).max()) for unit in units.units)
     return Cells(crystals.lattice, crystals.frac_coords, crystals.species, crystals.unit_index, rows, longest)
+
+
+def independent_atoms(template: Template) -> Tensor:
+    """Indices (A,) of the asymmetric unit's atoms in an expanded crystal: the first image of each unit."""
+    first = np.cumsum([0, *template.multiplicities])[:-1]
+    images = template.layout.image_index
+    return torch.cat([torch.nonzero(images == int(image)).flatten() for image in first])
 
 
 def join_cells(parts: Sequence[Cells]) -> Cells:
@@ -85,9 +91,9 @@ def join_cells(parts: Sequence[Cells]) -> Cells:
     )
 
 
-def cells_of_crystals(crystals: Crystals) -> Cells:
-    """Cells of expanded crystals, every atom taken as independent."""
-    rows = torch.arange(len(crystals.species))
+def cells_of_crystals(crystals: Crystals, rows: Tensor | None = None) -> Cells:
+    """Cells of expanded crystals; without ``rows`` every atom is taken as independent."""
+    rows = torch.arange(len(crystals.species)) if rows is None else rows
     lattice, frac = crystals.lattice.detach(), crystals.frac_coords.detach()
     longest = _longest_unit(lattice, frac, crystals.unit_index)
     return Cells(lattice, frac, crystals.species, crystals.unit_index, rows, longest)

@@ -60,7 +60,11 @@ class ContactTable:
 
 
 def shortest_contacts(
-    source: Source, limits: PairLimits = REALISTIC_LIMITS, cutoff: float | None = None
+    source: Source,
+    limits: PairLimits = REALISTIC_LIMITS,
+    cutoff: float | None = None,
+    *,
+    independent: Tensor | None = None,
 ) -> ContactTable:
     """Shortest contacts by element pair, in float64.
 
@@ -72,6 +76,8 @@ def shortest_contacts(
     limits : PairLimits
     cutoff : float, optional
         Distances up to here are found, A; by default 1.25 times the largest limit.
+    independent : Tensor of int, shape (A,), optional
+        For Crystals: atoms whose contacts stand for all (`independent_atoms` of their template).
 
     Returns
     -------
@@ -86,14 +92,14 @@ def shortest_contacts(
         Structures hold different atoms or are not crystals.
     """
     with torch.no_grad():
-        return contacts_of_cells(_as_cells(source), limits, cutoff)
+        return contacts_of_cells(_as_cells(source, independent), limits, cutoff)
 
 
-def _as_cells(source: Source) -> Cells:
+def _as_cells(source: Source, independent: Tensor | None) -> Cells:
     if isinstance(source, AsymmetricUnit):
         return cells_of_asymmetric_units(source)
     if isinstance(source, Crystals):
-        return cells_of_crystals(source)
+        return cells_of_crystals(source, independent)
     groups = cells_of_structures(list(source))
     if len(groups) != 1:
         raise InputError(f"contacts: the structures fall into {len(groups)} groups of different atoms; give one group")
@@ -164,7 +170,9 @@ def _nearest_squared(cells: Cells, cutoff: float) -> Tensor:
     return nearest
 
 
-def contact_filter(source: Source, limits: PairLimits = REALISTIC_LIMITS) -> Tensor:
+def contact_filter(
+    source: Source, limits: PairLimits = REALISTIC_LIMITS, *, independent: Tensor | None = None
+) -> Tensor:
     """Which crystals keep all contact limits, as fast as possible.
 
     Parameters
@@ -172,6 +180,8 @@ def contact_filter(source: Source, limits: PairLimits = REALISTIC_LIMITS) -> Ten
     source : AsymmetricUnit, Crystals or sequence of Structure
         See `shortest_contacts`.
     limits : PairLimits
+    independent : Tensor of int, shape (A,), optional
+        See `shortest_contacts`.
 
     Returns
     -------
@@ -181,7 +191,12 @@ def contact_filter(source: Source, limits: PairLimits = REALISTIC_LIMITS) -> Ten
         cells that need more images, are measured in float64. Not finite means not passed.
     """
     with torch.no_grad():
-        cells = _as_cells(source)
+        return filter_cells(_as_cells(source, independent), limits)
+
+
+def filter_cells(cells: Cells, limits: PairLimits) -> Tensor:
+    """`contact_filter` of prepared cells."""
+    with torch.no_grad():
         largest = max(limits.limit(a, b) for a in set(cells.species) for b in set(cells.species))
         smallest_height = float(cell_heights(cells.lattice).min())
         # The image next to a wrapped difference is at least half the smallest height away.
