@@ -215,7 +215,8 @@ def test_progress_goes_to_stderr(capsys):
 
 
 DRIVER = """
-import sys
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands on an ignored Ctrl-C
 from nanh2lib.execution import make_executor, run_units
 from tests.test_execution import sleep, units
 if __name__ == "__main__":
