@@ -147,8 +147,9 @@ def stage_config(config: Mapping[str, Any], profile: str, seed: int) -> dict[str
 def clean_notebook(path: str | Path, profile: str, seed: int) -> Any:
     """Executed notebook without the traces of the machine that ran it.
 
-    The cell that papermill injected gets the tag ``remove-cell``, and metadata of the run goes
-    (it holds folders and times).
+    The cell that papermill injected gets the tag ``remove-cell``; its values go into the parameters
+    cell, so that the page shows those of the run. Metadata of the run (folders, times) and what was
+    written to stderr are left out.
 
     Raises
     ------
@@ -167,10 +168,20 @@ def clean_notebook(path: str | Path, profile: str, seed: int) -> Any:
     notebook.metadata = nbformat.from_dict(_without(notebook.metadata, (*_RUN_TRACES, RUN_METADATA)))
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(_without(cell.metadata, _RUN_TRACES))
-        tags = list(cell.metadata.get("tags", []))
-        if "injected-parameters" in tags:
-            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if cell.cell_type == "code":  # warnings and progress bars name files of the machine
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    _show_parameters_of_the_run(notebook.cells)
     return notebook
+
+
+def _show_parameters_of_the_run(cells: list[Any]) -> None:
+    tagged = {tag: cell for cell in cells for tag in cell.metadata.get("tags", [])}
+    injected = tagged.get("injected-parameters")
+    if injected is None:
+        return
+    injected.metadata["tags"] = [*injected.metadata["tags"], "remove-cell"]
+    if "parameters" in tagged:
+        tagged["parameters"].source = injected.source.removeprefix("# Parameters\n").strip()
 
 
 def nglview_script() -> Path:

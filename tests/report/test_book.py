@@ -12,7 +12,7 @@ import yaml
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.report.book import build_book, clean_notebook, complaints, nglview_script, project_root, stage_book
 from nanh2lib.report.notebooks import package_version, run_notebooks
-from tests.report.sample_notebooks import write_sample_notebooks
+from tests.report.sample_notebooks import code, parameters, write, write_sample_notebooks
 from tests.run_book import ROOT
 
 pytestmark = pytest.mark.xdist_group("small book")
@@ -59,6 +59,18 @@ def test_staging_removes_the_traces_of_the_run(project, executed):
         injected = [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
         assert [cell.metadata["tags"][-1] for cell in injected] == ["remove-cell"]
         assert not any({"papermill", "execution"} & set(cell.metadata) for cell in notebook.cells)
+
+
+def test_the_page_shows_the_parameters_of_the_run_and_nothing_from_stderr(project, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    noisy = "import sys, json\nprint('noise', file=sys.stderr)\nopen(f'{RESULTS_DIR}/01_noisy.json', 'w').write('[]')"
+    write(folder / "01_noisy.ipynb", [parameters(), code(noisy + "\nprint('kept')")])
+    (item,) = run_notebooks(folder, tmp_path / "results" / "default", "default", 3, progress=False)
+    notebook = clean_notebook(item.path, "default", 3)
+    (shown,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert shown.source.splitlines() == ['PROFILE = "default"', "SEED = 3", 'RESULTS_DIR = "../results/default"']
+    assert [output.text for cell in notebook.cells for output in cell.outputs] == ["kept\n"]
 
 
 def test_staging_turns_execution_off_and_says_which_run_it_is(project, executed):

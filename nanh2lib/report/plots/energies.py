@@ -74,7 +74,8 @@ def parity_plot(
             x, y, s=size, alpha=0.85 if len(x) < 100 else 0.45, color=palette[k], linewidths=0,
             marker=MARKERS[k % len(MARKERS)], rasterized=len(x) > 500, zorder=3,
         )  # fmt: skip
-        rank = float(spearmanr(x, y).statistic) if len(x) > 2 else float("nan")
+        ordered = len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0  # without an order there is no rank correlation
+        rank = float(spearmanr(x, y).statistic) if ordered else float("nan")
         error = float(np.abs(y - x).mean())
         axes.set_title(f"{name}\nMAE {error:.3g} {unit}, rank corr. {rank:.2f}", fontsize=10)
         for point, label in enumerate(names or ()):
