@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.run_book import PROFILE, ROOT, SEED, SmokeRun, smoke_run
+
+
+def once(name: str, work: Callable[[], Any]) -> Any:
+    """Result (a JSON value) of work that one process of this test run does and the others wait for.
+
+    A fixture of scope session is made once in *each* worker; two runs into one folder would spoil each other.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
+    record = ROOT / "_build" / f"test-{name}.json"
+    record.parent.mkdir(exist_ok=True)
+    with FileLock(f"{record}.lock"):
+        if record.exists():
+            found = json.loads(record.read_text(encoding="utf-8"))
+            if found["run"] == run:
+                return found["value"]
+        value = work()
+        record.write_text(json.dumps({"run": run, "value": value}), encoding="utf-8")
+        return value
+
+
+def _smoke_record() -> list[Any]:
+    run = smoke_run()
+    return [str(run.results), run.status, run.output]
 
 
 @pytest.fixture(scope="session")
 def smoke() -> SmokeRun:
     """One run of the pipeline and all notebooks in profile smoke."""
-    run = smoke_run()
+    results, status, output = once("smoke", _smoke_record)
+    run = SmokeRun(Path(results), status, output)
     assert run.status == 0, f"nanh2 reproduce --profile {PROFILE} failed:\n{run.output[-4000:]}"
     return run
 
 
 @pytest.fixture(scope="session")
-def book(smoke) -> Path:
+def book(smoke: SmokeRun) -> Path:
     """The pages, built strictly from the executed notebooks of `smoke`."""
     from nanh2lib.report.book import build_book
 
-    return build_book(smoke.notebooks, ROOT / "_build" / "test-run" / "html", PROFILE, SEED).parent
+    def build() -> str:
+        return str(build_book(smoke.notebooks, ROOT / "_build" / "test-run" / "html", PROFILE, SEED).parent)
+
+    return Path(once("book", build))
