@@ -16,6 +16,7 @@ PY      = $(BIN)/python
 PIP     = $(PY) -m pip --disable-pip-version-check
 STAMP   = $(VENV)/.installed
 DFT_STAMP = $(VENV)/.installed-dft
+LINT_FAILED = $(VENV)/.lint-failed
 RESULTS = results/$(PROFILE)
 # One thread for each process: the tests run in several, and small models gain nothing from more.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -101,9 +102,11 @@ lint: setup
 
 # All parts run even when one fails; pytest comes last, so that its closing line does.
 test: setup
+	@rm -f $(LINT_FAILED)
+	@$(MAKE) --no-print-directory lint || { touch $(LINT_FAILED); echo 'make test: lint FAILED; the tests run all the same' >&2; }
 	@status=0; \
-	$(MAKE) --no-print-directory lint || { status=1; echo 'make test: lint FAILED; the tests run all the same' >&2; }; \
 	$(ONE_THREAD) $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS) || status=1; \
+	if [ -e $(LINT_FAILED) ]; then status=1; fi; \
 	exit $$status
 
 clean:
