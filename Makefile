@@ -90,7 +90,7 @@ pdf: setup
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
 
 bench: setup
-	$(PY) -m benchmarks
+	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(PY) "$$script"; done
 
 # --- checks -----------------------------------------------------------------------------------------
 
