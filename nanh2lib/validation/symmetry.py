@@ -9,6 +9,8 @@ transport costs little beside spglib's own time.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -34,7 +36,10 @@ TRANSLATION_TOLERANCE = 0.02
 WORKER_FILE = Path(__file__).with_name("symmetry_worker.py")
 """Run as a file, so that the process imports numpy and spglib and nothing of this package."""
 
-_AHEAD = 32
+_AHEAD = 256
+_PIPE_SIZE = 2**20
+_READ_EVERY = 0.004
+"""Seconds: while many answers are due they are fetched in bunches, which spares context switches."""
 _START_TIMEOUT = 120.0
 
 
@@ -111,7 +116,7 @@ class SymmetryWorker:
                     outbox += request
                 if not waiting:
                     return
-                result, lost = self._exchange(outbox, timeout)
+                result, lost = self._exchange(outbox, timeout, len(waiting))
                 waiting.popleft()
                 if lost:
                     self.close()
@@ -131,12 +136,14 @@ class SymmetryWorker:
             )  # fmt: skip
             target, source = _descriptors(self._process)
             os.set_blocking(target, False)
+            for descriptor in (target, source):
+                _enlarge(descriptor)
             ready, _, _ = select.select([source], [], [], _START_TIMEOUT)
             if not ready or os.read(source, 1) != READY:
                 raise BrokenPipeError("the symmetry process did not start")
         return _descriptors(self._process)
 
-    def _exchange(self, outbox: bytearray, timeout: float) -> tuple[Operations | str, bool]:
+    def _exchange(self, outbox: bytearray, timeout: float, due: int) -> tuple[Operations | str, bool]:
         """The next answer (sending what is left to send meanwhile), and whether the process is lost."""
         try:
             target, source = self._running()
@@ -145,11 +152,13 @@ class SymmetryWorker:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return f"spglib gave no answer within {timeout:g} s", True
+                if due > 16 and not outbox:
+                    time.sleep(min(_READ_EVERY, left))
                 readable, writable, _ = select.select([source], [target] if outbox else [], [], left)
                 if writable:
-                    del outbox[: os.write(target, outbox[:65536])]
+                    del outbox[: os.write(target, outbox[:_PIPE_SIZE])]
                 if readable:
-                    chunk = os.read(source, 65536)
+                    chunk = os.read(source, _PIPE_SIZE)
                     if not chunk:
                         return "the symmetry process died", True
                     self._inbox += chunk
@@ -177,6 +186,14 @@ def _descriptors(process: subprocess.Popen[bytes]) -> tuple[int, int]:
     if process.stdin is None or process.stdout is None:
         raise BrokenPipeError("the symmetry process has no pipes")
     return process.stdin.fileno(), process.stdout.fileno()
+
+
+def _enlarge(descriptor: int) -> None:
+    """Room for many requests in a pipe, where the system allows it (Linux): the process never waits for us."""
+    size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if size is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, size, _PIPE_SIZE)
 
 
 _IDLE: list[SymmetryWorker] = []

@@ -217,3 +217,12 @@ def _limits_of(config):
     from nanh2lib.validation import ValidationSettings
 
     return ValidationSettings(pair_limits=config.pair_limits, limit_scale=config.limit_scale)
+
+
+@pytest.mark.slow
+def test_every_setting_that_the_alpha_cell_allows_delivers():
+    config = SearchSettings(per_setting=1, max_draws_per_setting=200)
+    results = found(config, validator=validate)
+    accepted = Counter(c.asymmetric_unit.hall_number for c in results if c.accepted)
+    assert accepted == dict.fromkeys(searched_settings(config), 1)
+    assert len(accepted) == 306
