@@ -90,7 +90,9 @@ pdf: setup
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
 
 bench: setup
-	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(PY) "$$script"; done
+	@set -e; for script in benchmarks/bench_*.py; do \
+	  name=$${script##*/}; echo "bench: $${name%.py}"; $(PY) -m "benchmarks.$${name%.py}"; \
+	done
 
 # --- checks -----------------------------------------------------------------------------------------
 
