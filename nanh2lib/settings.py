@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,3 +100,11 @@ def config_hash(settings: BaseModel) -> str:
     """First 16 hex digits of the SHA-256 of the settings as canonical JSON."""
     text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def package_version() -> str:
+    """Version of the installed nanh2lib, ``"unknown"`` when it runs from a plain source tree."""
+    try:
+        return version("nanh2lib")
+    except PackageNotFoundError:
+        return "unknown"

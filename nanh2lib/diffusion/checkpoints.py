@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from nanh2lib.errors import CheckpointError
+from nanh2lib.files import write_atomically
+from nanh2lib.settings import package_version
 
 FORMAT = "nanh2lib-checkpoint"
 FORMAT_VERSION = 1
@@ -44,38 +43,6 @@ class Checkpoint:
     kind: str
     payload: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-
-
-def package_version() -> str:
-    """Version of nanh2lib, ``"unknown"`` when it runs from a plain source tree."""
-    try:
-        return version("nanh2lib")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file through a temporary neighbour, so that readers see the old or the new one.
-
-    Parameters
-    ----------
-    path : Path
-        Its directory is made if missing.
-    data : bytes
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files; a checkpoint is as readable as any other file.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def _json_path(path: str | Path) -> Path:

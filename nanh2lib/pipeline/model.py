@@ -25,8 +25,8 @@ from nanh2lib.errors import InputError, Nanh2Error
 from nanh2lib.pipeline.run import Run, stage
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of
 from nanh2lib.records import Candidate, ValidationReport
-from nanh2lib.report.notebooks import package_version
 from nanh2lib.search.push_apart import push_apart
+from nanh2lib.settings import package_version
 from nanh2lib.validation import validate
 
 

@@ -115,9 +115,7 @@ def rank_stage(run: Run) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         table = ranked_table(run)
-        csv = write_text(run.path("tables", "ranking.csv"), table.frame.to_csv(index=False))
-        left = "id,reason\n" + "".join(f'{identity},"{reason}"\n' for identity, reason in table.left_out)
-        write_text(run.path("tables", "left_out.csv"), left)
+        csv, _ = table.write(run.directory / "tables", top=0)
         best = [
             _published_style(run, place, s) for place, s in enumerate(table.structures[: run.config.ranking.top], 1)
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from nanh2lib.config import RunConfig, load_config
 from nanh2lib.errors import InputError, StoreError
+from nanh2lib.files import write_atomically
 from nanh2lib.store import CandidateStore
 
 CONFIG_FILE = "config.json"
@@ -100,18 +100,12 @@ def write_text(path: str | Path, text: str) -> Path:
     StoreError
         The file cannot be written (no permission, full disk); an older version stays as it was.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
+        return write_atomically(path, text.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(
-            f"{target}: cannot be written ({error.strerror}); free space or choose another folder"
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
-    return target
 
 
 def write_json(path: str | Path, data: Any) -> Path:

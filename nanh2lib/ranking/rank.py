@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
@@ -18,6 +17,7 @@ from pymatgen.core import Structure
 
 from nanh2lib.crystal.rigid_unit import Compound
 from nanh2lib.energy.labels import EnergyResult, label_structures
+from nanh2lib.files import write_atomically
 from nanh2lib.ranking.duplicates import DuplicateSettings, group_duplicates
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.settings import StageSettings
@@ -93,14 +93,7 @@ class RankedTable:
         count = self.settings.top if top is None else top
         for place, structure in enumerate(self.structures[:count], start=1):
             texts[f"rank-{place:02d}.cif"] = structure.to(fmt="cif")
-        return [_write(directory / name, text) for name, text in texts.items()]
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+        return [write_atomically(directory / name, text.encode()) for name, text in texts.items()]
 
 
 def rank(candidates: Iterable[Candidate], settings: RankingSettings | None = None) -> RankedTable:

@@ -18,8 +18,8 @@ import yaml
 
 from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
 from nanh2lib.report.book_pages import write_generated_pages
-from nanh2lib.report.notebooks import RUN_METADATA, import_book_package, package_version, write_notebook
-from nanh2lib.settings import read_yaml
+from nanh2lib.report.notebooks import RUN_METADATA, import_book_package, write_notebook
+from nanh2lib.settings import package_version, read_yaml
 
 BOOK_COMMAND = ("-W", "-n", "--keep-going")
 """Options of ``jupyter-book build``: warnings are errors, references must resolve, all are shown."""

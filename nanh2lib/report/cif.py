@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import spglib
@@ -11,6 +10,7 @@ from pymatgen.core.operations import SymmOp
 from pymatgen.io.cif import CifWriter
 
 from nanh2lib.errors import InputError
+from nanh2lib.files import write_atomically
 from nanh2lib.report.published import (
     REFERENCES,
     PrintedTable,
@@ -135,11 +135,7 @@ def write_cifs(directory: str | Path, *, as_printed: bool = False, references: b
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for key, text in published_cifs(as_printed=as_printed, references=references).items():
-            path = directory / f"{key}.cif"
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-            paths.append(path)
+            paths.append(write_atomically(directory / f"{key}.cif", text.encode()))
     except OSError as error:
         raise InputError(f"{directory}: cannot write CIF files there ({error}); choose another directory") from error
     return paths

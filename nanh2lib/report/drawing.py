@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from pymatgen.core import Structure
 
 from nanh2lib.errors import InputError
+from nanh2lib.files import write_atomically
 from nanh2lib.report.molecules import find_molecules
 from nanh2lib.report.render import Scene, Window, render
 
@@ -370,12 +370,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     InputError
         The place cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        return write_atomically(path, data)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error}); choose another place") from error
-    return path

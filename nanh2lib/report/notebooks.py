@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
+from nanh2lib.files import write_atomically
+from nanh2lib.settings import package_version
 
 PARAMETER_NAMES = ("PROFILE", "SEED", "RESULTS_DIR")
 """The only names that the ``parameters`` cell of a notebook may set."""
@@ -53,14 +54,6 @@ class NotebookRun:
     results: Path
     seconds: float
     reused: bool
-
-
-def package_version() -> str:
-    """Version of the installed nanh2lib, or ``"unknown"`` when it is used without installation."""
-    try:
-        return version("nanh2lib")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def package_fingerprint() -> str:
@@ -341,6 +334,4 @@ def _read_results(notebook: Path, results: Path) -> Any:
 def write_notebook(notebook: Any, path: Path) -> None:
     """Write a notebook node atomically (temporary file, then rename)."""
     nbformat = import_book_package("nbformat")
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(nbformat.writes(notebook), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, nbformat.writes(notebook).encode())

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +26,7 @@ from nanh2lib.records import Candidate, Check, ValidationReport
 from nanh2lib.search.placement import random_placement
 from nanh2lib.search.push_apart import PushResult, push_apart
 from nanh2lib.search.search_settings import SearchSettings, SettingPlan, plan_search, searched_settings
+from nanh2lib.settings import package_version
 
 __all__ = [
     "METHOD",
@@ -265,14 +265,6 @@ def _reports(pushed: PushResult, rows: Sequence[int], validator: Validator | Non
 
 
 @lru_cache(maxsize=1)
-def package_version() -> str:
-    """Version of the installed package."""
-    try:
-        return metadata.version("nanh2lib")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
 @dataclass(frozen=True)
 class SettingOutcome:
     """What a search found in one setting.

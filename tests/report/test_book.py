@@ -11,7 +11,8 @@ import yaml
 
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.report.book import build_book, clean_notebook, complaints, nglview_script, project_root, stage_book
-from nanh2lib.report.notebooks import package_version, run_notebooks
+from nanh2lib.report.notebooks import run_notebooks
+from nanh2lib.settings import package_version
 from tests.report.sample_notebooks import code, parameters, write, write_sample_notebooks
 from tests.run_book import ROOT
 
