@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -120,7 +120,7 @@ class ProcessesExecutor(Executor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        with self._lock, _thread_variables(self.threads):
+        with self._lock, child_environment(dict.fromkeys(_THREAD_VARIABLES, str(self.threads))):
             if self._pool is None:
                 self._pool = self._new_pool()
             try:
@@ -399,10 +399,16 @@ def _stop(runner: Executor, running: dict[Future[Any], WorkUnit]) -> None:
 
 
 @contextlib.contextmanager
-def _thread_variables(threads: int) -> Iterator[None]:
-    """Environment in which a child started now limits its numerical libraries to ``threads``."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+def child_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that processes started inside the ``with`` block get; then as before.
+
+    Parameters
+    ----------
+    variables : mapping
+        Name to value.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

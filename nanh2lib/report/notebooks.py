@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
+from nanh2lib.execution import child_environment
 from nanh2lib.files import write_atomically
 from nanh2lib.settings import package_version
 
@@ -235,16 +236,8 @@ def _reproducible_kernel() -> Iterator[None]:
             "IPYTHONDIR": profile_dir,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        before = {name: os.environ.get(name) for name in wanted}
-        os.environ.update(wanted)
-        try:
+        with child_environment(wanted):
             yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 def _kernel_settings() -> Any:
