@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
 
 from nanh2lib.crystal.hall import hall_numbers_for, hall_operations, primitive_vectors, unique_operations
 from nanh2lib.crystal.origin import origin_shifts
 from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.crystal.symmetry_search import standard_cell, symmetry_dataset
 from nanh2lib.errors import ComputationError, InputError
 
 FloatArray = NDArray[np.float64]
@@ -53,8 +53,7 @@ def checked_structure(structure: Structure) -> Structure:
 
 def standardized(structure: Structure, symprec: float = 1e-2) -> Structure:
     """The crystal in spglib's standard setting, idealised within ``symprec`` (A)."""
-    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    result = spglib.standardize_cell(cell, to_primitive=False, no_idealize=False, symprec=symprec)
+    result = standard_cell(structure, symprec, to_primitive=False, no_idealize=False)
     if result is None:
         raise ComputationError(f"spglib cannot standardise {structure.formula} at symprec {symprec} A")
     lattice, frac, numbers = result
@@ -87,8 +86,7 @@ def find_setting(structure: Structure, symprec: float = 1e-2, *, any_origin: boo
     InputError
         The cell is not one of the tabulated settings (a primitive or unusual cell).
     """
-    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    dataset = symmetry_dataset(structure, symprec)
     if dataset is None:
         raise ComputationError(
             f"spglib finds no space group for {structure.formula} at symprec {symprec} A; "

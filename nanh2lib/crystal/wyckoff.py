@@ -25,6 +25,7 @@ from nanh2lib.crystal.hall import (
     unique_operations,
 )
 from nanh2lib.crystal.origin import origin_shifts
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.errors import ComputationError
 
 FloatArray = NDArray[np.float64]
@@ -245,5 +246,5 @@ def _letters_agree(hall_number: int, representatives: Representatives) -> bool:
         kinds += [kind] * len(orbit)
         letters += [letter] * len(orbit)
     cell = (np.linalg.cholesky(metric), np.array(positions), kinds)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=1e-4, hall_number=hall_number)
+    dataset = symmetry_dataset(cell, 1e-4, hall_number)
     return dataset is not None and list(dataset.wyckoffs) == letters

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Structure
+
+from nanh2lib.crystal.symmetry_search import standard_cell
 
 SYMPREC = 1e-4
 """Atoms that a centring translation maps onto each other within this (A) count as equal."""
@@ -29,8 +30,7 @@ def primitive_with_map(structure: Structure) -> tuple[Structure, NDArray[np.int6
     """
     itself = structure, np.arange(len(structure), dtype=np.int64)
     numbers = np.array(structure.atomic_numbers)
-    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=SYMPREC)
+    found = standard_cell(structure, SYMPREC, to_primitive=True, no_idealize=True)
     if found is None or len(found[2]) >= len(structure) or len(structure) % len(found[2]):
         return itself
     lattice, frac_coords, kinds = found

@@ -10,6 +10,7 @@ from pydantic import Field
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.errors import InputError
 from nanh2lib.settings import StageSettings
 
@@ -188,8 +189,5 @@ def _group_number(structure: Structure, settings: DuplicateSettings) -> int:
     """International number at ``symprec``; 0 for all where groups are not compared."""
     if not settings.same_space_group:
         return 0
-    import spglib
-
-    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=settings.symprec)
+    dataset = symmetry_dataset(structure, settings.symprec)
     return 1 if dataset is None else int(dataset.number)

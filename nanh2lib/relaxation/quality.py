@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from pymatgen.core import Structure
 
 from nanh2lib.crystal.connectivity import Fragment, find_fragments
 from nanh2lib.crystal.rigid_unit import RigidUnit
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.errors import InputError
 from nanh2lib.relaxation.settings import FragmentLimits
 
@@ -27,10 +27,7 @@ def symmetry_of(structure: Structure, symprec: float = SYMPREC) -> tuple[int, in
 
     Returns ``(1, 1)`` where spglib gives up.
     """
-    import spglib
-
-    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    dataset: Any = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    dataset = symmetry_dataset(structure, symprec)
     if dataset is None:
         return 1, 1
     return int(dataset.number), len(dataset.rotations)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Structure
-from spglib.error import SpglibError
 
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.errors import InputError
 
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -69,22 +68,6 @@ class _Neighbors:
     images: NDArray[np.int64]  # (P, 3), cell of the other
     vectors: NDArray[np.float64]  # (P, 3), A, from center to other
     distances: NDArray[np.float64]  # (P,), A
-
-
-def symmetry_dataset(structure: Structure, symprec: float) -> spglib.SpglibDataset | None:
-    """Ask spglib for the symmetry of a crystal, None where it finds none (returned or raised).
-
-    Parameters
-    ----------
-    structure : Structure
-    symprec : float
-        Distance tolerance, A.
-    """
-    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    try:
-        return spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except SpglibError:  # versions with the new error handling raise instead of returning None
-        return None
 
 
 def space_group_of(structure: Structure, symprec: float = 1e-2) -> tuple[str, int] | None:

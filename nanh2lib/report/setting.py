@@ -12,8 +12,8 @@ from pymatgen.core import Lattice, Structure
 
 from nanh2lib.crystal.setting import find_setting
 from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.errors import ComputationError, InputError
-from nanh2lib.report.measurements import symmetry_dataset
 
 FloatArray = NDArray[np.float64]
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 import spglib
+from spglib.error import SpglibError
 
 READY = b"R"
 REQUEST = struct.Struct("<id")
@@ -25,7 +26,10 @@ ANSWER = struct.Struct("<iiii")
 
 def answer(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> bytes:
     """Answer record of one cell."""
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    try:
+        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except SpglibError:  # what an older convention of spglib returns as None
+        dataset = None
     if dataset is None:
         return ANSWER.pack(0, 0, 0, 0)
     rotations = np.ascontiguousarray(dataset.rotations, dtype=np.int8)

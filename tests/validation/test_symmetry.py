@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from nanh2lib import expand, published_structures, reference_structure
 from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.errors import ComputationError
 from nanh2lib.validation import symmetry
 from nanh2lib.validation.symmetry import SymmetryWorker, close_workers, encode_request, find_symmetry
 
@@ -135,3 +136,15 @@ def test_idle_processes_are_reused(alpha):
     one = symmetry._IDLE[-1]._process.pid
     list(find_symmetry([alpha], None))
     assert symmetry._IDLE[-1]._process.pid == one
+
+
+@pytest.mark.parametrize("old_convention", ["true", "false"])
+def test_both_error_conventions_of_spglib_give_one_answer(monkeypatch, old_convention):
+    monkeypatch.setenv("SPGLIB_OLD_ERROR_HANDLING", old_convention)
+    close_workers()  # a new process inherits the variable
+    on_top = Structure(Lattice.cubic(5), ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
+    finding = next(find_symmetry([on_top], None))
+    close_workers()
+    assert "finds no symmetry" in finding.detail
+    with pytest.raises(ComputationError, match="finds no space group"):
+        extract_asymmetric_unit(on_top)
