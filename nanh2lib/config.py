@@ -14,8 +14,8 @@ from nanh2lib.diffusion.models import TrainingSettings
 from nanh2lib.diffusion.sampling import SamplingSettings
 from nanh2lib.energy.labels import LabelSettings
 from nanh2lib.errors import InputError
-from nanh2lib.ranking import RankingSettings
-from nanh2lib.relaxation.settings import RelaxationSettings
+from nanh2lib.ranking import DuplicateSettings, RankingSettings
+from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
 from nanh2lib.search.random_search import SearchSettings
 from nanh2lib.settings import StageSettings, read_yaml
 from nanh2lib.validation import ValidationSettings
@@ -43,6 +43,39 @@ class SelectionSettings(StageSettings):
     published_max_atoms: int = Field(default=16, ge=0)
 
 
+class DatasetSettings(StageSettings):
+    """How a dataset is built from the candidates of the search.
+
+    Attributes
+    ----------
+    per_setting : int
+        Different crystals taken from each space-group setting, in the order of the draws.
+    accepted_per_setting : int
+        Accepted candidates that the search offers for them (settings with few degrees of freedom
+        draw the same crystal again and again).
+    duplicates : DuplicateSettings
+        When two unrelaxed crystals of one space group count as one; energies are not looked at.
+    potentials : tuple of str
+        Each entry is labelled with these before relaxation.
+    relaxed_fixed : RelaxationSettings
+        Rigid units in the fixed cell: what the models are trained on.
+    relaxed : RelaxationSettings
+        All atoms and the cell, space group kept; starts from ``relaxed_fixed``.
+    relaxed_per_setting : int
+        How many of each setting are relaxed fully, spread evenly over their energies.
+    """
+
+    per_setting: int = Field(default=50, ge=1)
+    accepted_per_setting: int = Field(default=200, ge=1)
+    duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)
+    potentials: tuple[str, ...] = ("chgnet", "sevennet-0")
+    relaxed_fixed: RelaxationSettings = RelaxationSettings(
+        potential="chgnet", rigid=RigidSettings(cell="fixed", max_evaluations=200), atoms=None
+    )
+    relaxed: RelaxationSettings = RelaxationSettings(potential="sevennet-0")
+    relaxed_per_setting: int = Field(default=15, ge=0)
+
+
 class RunConfig(StageSettings):
     """Everything a run depends on.
 
@@ -58,7 +91,7 @@ class RunConfig(StageSettings):
         URL of the candidate store; None: an SQLite file in the run's folder.
     compound : str or None
         YAML file with rigid units; None: sodium amide.
-    search, label, training, sampling, validation, selection, relaxation, ranking
+    search, label, training, sampling, validation, selection, relaxation, ranking, dataset
         One settings model for each stage.
     """
 
@@ -75,6 +108,7 @@ class RunConfig(StageSettings):
     selection: SelectionSettings = Field(default_factory=SelectionSettings)
     relaxation: RelaxationSettings = Field(default_factory=RelaxationSettings)
     ranking: RankingSettings = Field(default_factory=RankingSettings)
+    dataset: DatasetSettings = Field(default_factory=DatasetSettings)
 
 
 def load_config(

@@ -181,5 +181,19 @@ class Candidate:
         unit = self.asymmetric_unit
         return unit.space_group_number if unit is not None else None
 
+    @property
+    def relaxed_fixed(self) -> RelaxationResult | None:
+        """The relaxation of rigid units in the fixed cell (of several potentials the last written)."""
+        return self._relaxed("rigid_fixed")
+
+    @property
+    def relaxed(self) -> RelaxationResult | None:
+        """The relaxation of all atoms with the space group kept (of several potentials the last written)."""
+        return self._relaxed("all_atom")
+
+    def _relaxed(self, stage: str) -> RelaxationResult | None:
+        found = [result for result in self.relaxations.values() if result.stage == stage]
+        return found[-1] if found else None
+
     def replace(self, **changes: Any) -> Candidate:
         return replace(self, **changes)

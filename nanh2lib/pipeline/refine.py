@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from pymatgen.core import Structure
 
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.pipeline.labels import energies_of
 from nanh2lib.pipeline.run import Run, stage, write_text
 from nanh2lib.pipeline.search import candidates_of, compound_of
@@ -57,14 +58,49 @@ def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
         How many were relaxed, converged, unusable (with reasons), and the energy calls spent.
     """
     settings = run.config.relaxation
+    key, store = final_key(settings), run.store
+    chosen = selected(run, executor)
+    units = {c.id: c.asymmetric_unit for c in chosen if c.asymmetric_unit is not None}
+    new = relax_into_store(run, units, settings, executor)
+    done = [store.get(candidate.id) for candidate in chosen]
+    results = [c.relaxations[key] for c in done if key in c.relaxations]
+    return {
+        "relaxation": key,
+        "selected": len(chosen),
+        "new": new,
+        "converged": sum(r.converged for r in results),
+        "usable": sum(r.usable for r in results),
+        "flags": dict(Counter(flag for r in results for flag in r.flags)),
+        "failed": sum(key in c.failures for c in done),
+        "evaluations": sum(
+            r.evaluations for c in done for r in c.relaxations.values() if r.potential == settings.potential
+        ),
+    }
+
+
+def relax_into_store(
+    run: Run, units: Mapping[str, AsymmetricUnit], settings: RelaxationSettings, executor: Executor | None = None
+) -> int:
+    """Relax what has neither result nor failure under these settings yet; each is kept as it comes.
+
+    Parameters
+    ----------
+    run : Run
+    units : mapping of candidate id to AsymmetricUnit
+        Where each relaxation starts; batches of one.
+    settings : RelaxationSettings
+    executor : Executor, optional
+        From `nanh2lib.execution.make_executor`; default: this process.
+
+    Returns
+    -------
+    int
+        How many were started.
+    """
     key, version = final_key(settings), config_hash(settings)
     store = run.store
-    chosen = selected(run, executor)
-    missing = {
-        c.id: c.asymmetric_unit
-        for c in chosen
-        if c.asymmetric_unit is not None and key not in c.relaxations and key not in c.failures
-    }
+    unfinished = set(store.pending(key, version))
+    missing = {identity: unit for identity, unit in units.items() if identity in unfinished}
 
     def write(identity: str, results: tuple[RelaxationResult, ...] | str) -> None:
         if isinstance(results, str):
@@ -79,20 +115,7 @@ def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
 
     if missing:
         relax_many(missing, settings, executor, write, compound=compound_of(run), progress=run.progress)
-    done = [store.get(candidate.id) for candidate in chosen]
-    results = [c.relaxations[key] for c in done if key in c.relaxations]
-    return {
-        "relaxation": key,
-        "selected": len(chosen),
-        "new": len(missing),
-        "converged": sum(r.converged for r in results),
-        "usable": sum(r.usable for r in results),
-        "flags": dict(Counter(flag for r in results for flag in r.flags)),
-        "failed": sum(key in c.failures for c in done),
-        "evaluations": sum(
-            r.evaluations for c in done for r in c.relaxations.values() if r.potential == settings.potential
-        ),
-    }
+    return len(missing)
 
 
 def ranked_table(run: Run) -> RankedTable:

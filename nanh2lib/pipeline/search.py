@@ -58,24 +58,28 @@ def search_stage(run: Run) -> dict[str, Any]:
         Accepted by space group, rejected by reason.
     """
 
-    def validator(units: Sequence[AsymmetricUnit]) -> Sequence[ValidationReport]:
-        # The search has its own limits; the filters judge at the same ones.
-        pairs, scale = run.config.search.pair_limits, run.config.search.limit_scale
-        changes: dict[str, Any] = {"pair_limits": pairs, "limit_scale": scale, "stage": "generated"}
-        settings: ValidationSettings = run.config.validation.model_copy(update=changes)
-        return validate(units, settings)
-
     def work() -> dict[str, Any]:
-        store = run.store
-        known = {c.id: c.accepted for c in store.candidates(method=RANDOM_SEARCH)}
-        found = random_search(
-            search_settings(run), compound_of(run), validator=validator, known=known, progress=run.progress
-        )
-        while batch := list(islice(found, BATCH)):
-            store.add(batch)
+        search_into_store(run, search_settings(run))
         return search_summary(list(candidates_of(run, RANDOM_SEARCH)))
 
     return stage(run, "search", run.settings_key("search", "validation", "compound"), work)
+
+
+def search_into_store(run: Run, settings: SearchSettings) -> None:
+    """Search, check at the search's own limits, and keep; draws that the store has are not repeated."""
+
+    def validator(units: Sequence[AsymmetricUnit]) -> Sequence[ValidationReport]:
+        changes: dict[str, Any] = {"limit_scale": settings.limit_scale, "stage": "generated"}
+        checks: ValidationSettings = run.config.validation.model_copy(
+            update={"pair_limits": settings.pair_limits, **changes}
+        )
+        return validate(units, checks)
+
+    store = run.store
+    known = {c.id: c.accepted for c in store.candidates(method=RANDOM_SEARCH)}
+    found = random_search(settings, compound_of(run), validator=validator, known=known, progress=run.progress)
+    while batch := list(islice(found, BATCH)):
+        store.add(batch)
 
 
 def search_summary(candidates: Sequence[Candidate]) -> dict[str, Any]:

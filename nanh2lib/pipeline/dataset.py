@@ -1,0 +1,233 @@
+"""The dataset: different crystals of the random search, labelled, and relaxed twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from pymatgen.core import Structure
+
+from nanh2lib.config import DatasetSettings
+from nanh2lib.errors import ComputationError
+from nanh2lib.execution import WorkUnit, run_units
+from nanh2lib.pipeline.labels import energies_of
+from nanh2lib.pipeline.refine import final_key, relax_into_store
+from nanh2lib.pipeline.run import Run, finished, stage
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, search_into_store, search_settings
+from nanh2lib.ranking import group_duplicates
+from nanh2lib.records import Candidate
+from nanh2lib.search.random_search import SearchSettings
+
+MEMBERS = "dataset_members"
+
+
+def dataset_search(run: Run) -> SearchSettings:
+    """The run's search, asked for as many candidates as the dataset chooses from."""
+    return search_settings(run).model_copy(update={"per_setting": run.config.dataset.accepted_per_setting})
+
+
+def choose_members(run: Run, executor: Executor | None = None) -> list[str]:
+    """Search, and take the first different crystals of each setting.
+
+    Returns
+    -------
+    list of str
+        Ids: the first crystal of every setting, then the second of every setting, and so on, so
+        that a part of the list is spread like the whole.
+
+    Raises
+    ------
+    ComputationError
+        A setting has fewer different crystals than wanted.
+    """
+
+    def work() -> dict[str, Any]:
+        search_into_store(run, dataset_search(run))
+        accepted = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted]
+        return {"ids": different_crystals(accepted, run, executor)}
+
+    summary = stage(run, MEMBERS, run.settings_key("search", "validation", "compound", "dataset"), work)
+    return [str(identity) for identity in summary["ids"]]
+
+
+def different_crystals(candidates: Sequence[Candidate], run: Run, executor: Executor | None = None) -> list[str]:
+    """Ids of the first ``per_setting`` different crystals of each setting, taken in turn."""
+    settings = run.config.dataset
+    by_group: dict[int, dict[int, dict[str, Structure]]] = {}
+    for candidate in candidates:
+        unit = candidate.asymmetric_unit
+        if unit is not None:
+            setting = by_group.setdefault(unit.space_group_number, {}).setdefault(unit.hall_number, {})
+            setting[candidate.id] = candidate.structure
+    units = [WorkUnit(str(number), (halls, settings)) for number, halls in by_group.items()]
+    results = run_units(
+        different_of_group, units, executor, progress=run.progress, description="different crystals, by space group"
+    )
+    chosen: list[list[str]] = []
+    for result in results:
+        if not result.succeeded:
+            raise ComputationError(f"dataset, space group {result.key}: {result.error}")
+        chosen += result.value
+    return [identity for place in zip(*chosen, strict=True) for identity in place]
+
+
+def different_of_group(halls: Mapping[int, Mapping[str, Structure]], settings: DatasetSettings) -> list[list[str]]:
+    """Ids of the first different crystals of each setting of one space group.
+
+    Parameters
+    ----------
+    halls : mapping of Hall number to (mapping of id to Structure)
+        Candidates of the group in the order of their draws.
+    settings : DatasetSettings
+
+    Raises
+    ------
+    ComputationError
+        A setting has fewer different crystals than wanted.
+    """
+    taken: list[Structure] = []
+    chosen: list[list[str]] = []
+    for hall, members in halls.items():
+        ids, structures = list(members), list(members.values())
+        new = _first_different(structures, taken, settings)
+        if len(new) < settings.per_setting:
+            raise ComputationError(
+                f"dataset: Hall {hall} has {len(new)} different crystals among {len(members)}, "
+                f"{settings.per_setting} are wanted; raise dataset.accepted_per_setting or leave the setting out"
+            )
+        chosen.append([ids[i] for i in new])
+        taken += [structures[i] for i in new]
+    return chosen
+
+
+def _first_different(members: Sequence[Structure], others: Sequence[Structure], settings: DatasetSettings) -> list[int]:
+    """Indices of the first members that equal neither each other nor one of the others."""
+    # The space group was checked by the search, and energies are to play no part.
+    rules = settings.duplicates.model_copy(update={"same_space_group": False})
+    wanted = settings.per_setting
+    size = min(wanted, len(members))
+    while True:
+        pool = [*others, *members[:size]]
+        owner = group_duplicates(pool, [0.0] * len(pool), rules)
+        first = len(others)
+        new = [i - first for i in range(first, len(pool)) if owner[i] == i]
+        if len(new) >= wanted or size == len(members):
+            return new[:wanted]
+        size = min(len(members), size + 2 * (wanted - len(new)))
+
+
+def dataset_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
+    """Choose the entries, label and relax them; a killed run goes on where it was.
+
+    Parameters
+    ----------
+    run : Run
+    executor : Executor, optional
+        From `nanh2lib.execution.make_executor`; default: this process.
+
+    Returns
+    -------
+    dict
+        `dataset_summary`.
+    """
+    settings = run.config.dataset
+    ids = choose_members(run, executor)
+    entries = members_of(run, ids)
+    for potential in settings.potentials:
+        energies_of(run, entries, potential, executor)
+    units = {c.id: c.asymmetric_unit for c in entries if c.asymmetric_unit is not None}
+    relax_into_store(run, units, settings.relaxed_fixed, executor)
+    starts = {
+        c.id: c.relaxed_fixed.asymmetric_unit
+        for c in spread_over_energies(members_of(run, ids), settings.relaxed_per_setting)
+        if c.relaxed_fixed is not None and c.relaxed_fixed.asymmetric_unit is not None
+    }
+    relax_into_store(run, starts, settings.relaxed, executor)
+    return dataset_summary(members_of(run, ids), run)
+
+
+def members_of(run: Run, ids: Sequence[str] | None = None) -> list[Candidate]:
+    """Entries of a dataset with what is known of them so far.
+
+    Raises
+    ------
+    ComputationError
+        The entries have not been chosen yet.
+    """
+    if ids is None:
+        done = finished(run, MEMBERS, run.settings_key("search", "validation", "compound", "dataset"))
+        if done is None:
+            raise ComputationError(f"{run.directory}: no dataset there yet; run nanh2 dataset build first")
+        ids = done["ids"]
+    wanted = set(ids)
+    found = {c.id: c for c in candidates_of(run, RANDOM_SEARCH) if c.id in wanted}
+    return [found[identity] for identity in ids]
+
+
+def spread_over_energies(entries: Sequence[Candidate], per_setting: int) -> list[Candidate]:
+    """Of each setting some entries, evenly spaced in the order of their relaxed energies.
+
+    Entries whose relaxation failed or may not be used are left out. The list starts with one entry
+    of each setting, so that a part of it is spread like the whole.
+    """
+    by_setting: dict[int, list[Candidate]] = {}
+    for entry in entries:
+        relaxed = entry.relaxed_fixed
+        if relaxed is not None and relaxed.usable and entry.asymmetric_unit is not None:
+            by_setting.setdefault(entry.asymmetric_unit.hall_number, []).append(entry)
+    chosen: list[tuple[int, int, Candidate]] = []
+    for hall, members in by_setting.items():
+        members.sort(key=lambda c: (c.relaxed_fixed.energy_final if c.relaxed_fixed else 0.0, c.id))
+        count = min(per_setting, len(members))
+        places = [round(i * (len(members) - 1) / max(count - 1, 1)) for i in range(count)]
+        chosen += [(turn, hall, members[place]) for turn, place in enumerate(_halving(places))]
+    return [entry for _, _, entry in sorted(chosen, key=lambda row: row[:2])]
+
+
+def _halving(places: Sequence[int]) -> list[int]:
+    """The same places: ends first, then the middles of the gaps, so that every beginning is spread."""
+    order = [0, len(places) - 1] if len(places) > 1 else [0] * len(places)
+    gaps = [(0, len(places) - 1)]
+    while gaps:
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(middle)
+            gaps += [(low, middle), (middle, high)]
+    return [places[i] for i in order]
+
+
+def dataset_summary(entries: Sequence[Candidate], run: Run) -> dict[str, Any]:
+    """What a dataset holds, its failures with their reasons among it.
+
+    Returns
+    -------
+    dict
+        Entries by setting, labels by potential, relaxations with their convergence and calls.
+    """
+    settings = run.config.dataset
+    symbols = Counter(c.asymmetric_unit.template.space_group.symbol for c in entries if c.asymmetric_unit is not None)
+    reasons = Counter(f"{name}: {reason}" for c in entries for name, reason in c.failures.items())
+    return {
+        "entries": len(entries),
+        "space_groups": len({c.space_group_number for c in entries}),
+        "settings": dict(symbols),
+        "labels": {name: sum(name in c.energies for c in entries) for name in settings.potentials},
+        "relaxed_fixed": _relaxations(entries, final_key(settings.relaxed_fixed)),
+        "relaxed": _relaxations(entries, final_key(settings.relaxed)),
+        "failures": dict(reasons),
+    }
+
+
+def _relaxations(entries: Sequence[Candidate], key: str) -> Mapping[str, Any]:
+    results = [c.relaxations[key] for c in entries if key in c.relaxations]
+    return {
+        "key": key,
+        "done": len(results),
+        "converged": sum(r.converged for r in results),
+        "usable": sum(r.usable for r in results),
+        "flags": dict(Counter(flag for r in results for flag in r.flags)),
+        "evaluations": sum(r.evaluations for r in results),
+    }
