@@ -52,6 +52,7 @@ _EXPORTS = {
     "rank": "ranking",
     "open_run": "pipeline.run",
     "CandidateStore": "store",
+    "load_dataset": "store.dataset",
 }
 
 __all__ = sorted(_EXPORTS)

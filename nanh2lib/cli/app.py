@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nanh2lib.cli import book_commands, crystal_commands, run_commands
+from nanh2lib.cli import book_commands, crystal_commands, dataset_commands, run_commands
 from nanh2lib.errors import Nanh2Error
 
 # typer carries its own copy of click, so its exceptions are found through typer's public ones.
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 crystal_commands.register(app)
 run_commands.register(app)
+dataset_commands.register(app)
 book_commands.register(app)
 
 

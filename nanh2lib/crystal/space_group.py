@@ -6,6 +6,8 @@ Operations come from spglib's database (`nanh2lib.crystal.hall`), sites from PyX
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -201,3 +203,13 @@ def _all_images(shifts: FloatArray, hall_number: int) -> FloatArray:
     total = (shifts[:, None] + pure).reshape(-1, 3)
     total = total - np.floor(total + 1e-9)
     return np.asarray(total[distinct_points(total)])
+
+
+def setting_labels(halls: Sequence[int]) -> dict[int, str]:
+    """Symbols of settings by Hall number, with that number where two of them share a symbol.
+
+    R3 on hexagonal and on rhombohedral axes (Hall 433, 434) is such a pair.
+    """
+    symbols = {hall: SpaceGroup.from_hall(hall).symbol for hall in halls}
+    shared = Counter(symbols.values())
+    return {hall: f"{symbol} (Hall {hall})" if shared[symbol] > 1 else symbol for hall, symbol in symbols.items()}

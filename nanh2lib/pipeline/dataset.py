@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import datetime
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pymatgen.core import Structure
@@ -13,12 +15,14 @@ from nanh2lib.config import DatasetSettings
 from nanh2lib.errors import ComputationError
 from nanh2lib.execution import WorkUnit, run_units
 from nanh2lib.pipeline.labels import energies_of
-from nanh2lib.pipeline.refine import final_key, relax_into_store
+from nanh2lib.pipeline.refine import relax_into_store
 from nanh2lib.pipeline.run import Run, finished, stage
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, search_into_store, search_settings
 from nanh2lib.ranking import group_duplicates
 from nanh2lib.records import Candidate
+from nanh2lib.report.dataset import dataset_account
 from nanh2lib.search.random_search import SearchSettings
+from nanh2lib.store.dataset import MANIFEST_FILE, read_manifest, write_dataset
 
 MEMBERS = "dataset_members"
 
@@ -130,7 +134,7 @@ def dataset_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        `dataset_summary`.
+        `nanh2lib.report.dataset.dataset_account`.
     """
     settings = run.config.dataset
     ids = choose_members(run, executor)
@@ -145,7 +149,7 @@ def dataset_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
         if c.relaxed_fixed is not None and c.relaxed_fixed.asymmetric_unit is not None
     }
     relax_into_store(run, starts, settings.relaxed, executor)
-    return dataset_summary(members_of(run, ids), run)
+    return dataset_account(members_of(run, ids))
 
 
 def members_of(run: Run, ids: Sequence[str] | None = None) -> list[Candidate]:
@@ -199,35 +203,32 @@ def _halving(places: Sequence[int]) -> list[int]:
     return [places[i] for i in order]
 
 
-def dataset_summary(entries: Sequence[Candidate], run: Run) -> dict[str, Any]:
-    """What a dataset holds, its failures with their reasons among it.
+def export_dataset(run: Run, path: str | Path) -> dict[str, Any]:
+    """Write the entries with a manifest that says how they were made.
+
+    Parameters
+    ----------
+    run : Run
+    path : path
+        Name ending in ``.xyz.gz``.
 
     Returns
     -------
     dict
-        Entries by setting, labels by potential, relaxations with their convergence and calls.
+        The manifest as written.
     """
-    settings = run.config.dataset
-    symbols = Counter(c.asymmetric_unit.template.space_group.symbol for c in entries if c.asymmetric_unit is not None)
-    reasons = Counter(f"{name}: {reason}" for c in entries for name, reason in c.failures.items())
-    return {
-        "entries": len(entries),
-        "space_groups": len({c.space_group_number for c in entries}),
-        "settings": dict(symbols),
-        "labels": {name: sum(name in c.energies for c in entries) for name in settings.potentials},
-        "relaxed_fixed": _relaxations(entries, final_key(settings.relaxed_fixed)),
-        "relaxed": _relaxations(entries, final_key(settings.relaxed)),
-        "failures": dict(reasons),
+    entries = members_of(run)
+    ids = {entry.id: place for place, entry in enumerate(entries)}
+    records = sorted((r for r in run.store.records(method=RANDOM_SEARCH) if r["id"] in ids), key=lambda r: ids[r["id"]])
+    manifest = {
+        "command": f"nanh2 dataset build --profile {run.config.profile} --seed {run.config.seed}",
+        "profile": run.config.profile,
+        "seed": run.config.seed,
+        "config_hash": run.settings_key("search", "validation", "compound", "dataset"),
+        "config": run.config.model_dump(mode="json", include={"search", "validation", "compound", "dataset"}),
+        "versions": {name: version(name) for name in ("nanh2lib", "torch", "spglib", "chgnet", "sevenn", "numpy")},
+        "date": datetime.date.today().isoformat(),
+        "account": dataset_account(entries),
     }
-
-
-def _relaxations(entries: Sequence[Candidate], key: str) -> Mapping[str, Any]:
-    results = [c.relaxations[key] for c in entries if key in c.relaxations]
-    return {
-        "key": key,
-        "done": len(results),
-        "converged": sum(r.converged for r in results),
-        "usable": sum(r.usable for r in results),
-        "flags": dict(Counter(flag for r in results for flag in r.flags)),
-        "evaluations": sum(r.evaluations for r in results),
-    }
+    write_dataset(records, path, manifest)
+    return read_manifest(Path(path).with_name(MANIFEST_FILE))

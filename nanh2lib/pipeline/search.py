@@ -11,6 +11,7 @@ from typing import Any
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.compounds import load_compound
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound
+from nanh2lib.crystal.space_group import setting_labels
 from nanh2lib.pipeline.run import Run, stage
 from nanh2lib.records import Candidate, ValidationReport
 from nanh2lib.search.random_search import METHOD, SearchSettings, plan_search, random_search
@@ -83,17 +84,18 @@ def search_into_store(run: Run, settings: SearchSettings) -> None:
 
 
 def search_summary(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Accepted candidates by space group, rejected ones by the check that failed."""
-    groups: Counter[str] = Counter()
+    """Accepted candidates by space-group setting, rejected ones by the check that failed."""
+    groups: Counter[int] = Counter()
     reasons: Counter[str] = Counter()
     for candidate in candidates:
         if candidate.accepted and candidate.asymmetric_unit is not None:
-            groups[candidate.asymmetric_unit.template.space_group.symbol] += 1
+            groups[candidate.asymmetric_unit.hall_number] += 1
         elif candidate.report is not None:
             reasons.update([next(c.name for c in candidate.report.checks if not c.passed)])
+    labels = setting_labels(list(groups))
     return {
         "accepted": sum(groups.values()),
         "rejected": sum(reasons.values()),
-        "space_groups": dict(groups),
+        "space_groups": {labels[hall]: count for hall, count in groups.items()},
         "failed_checks": dict(reasons),
     }

@@ -126,6 +126,10 @@ class CandidateStore:
         for record in self._records(self._row_numbers(filters)):
             yield record_to_candidate(record)
 
+    def records(self, **filters: Any) -> Iterator[Record]:
+        """The same as plain JSON records, which also hold the hashes of labels and relaxation settings."""
+        yield from self._records(self._row_numbers(filters))
+
     def ids(self, **filters: Any) -> list[str]:
         """Ids in the order they were added; filters as for `candidates`, or ``candidate_id``."""
         with self._transaction(write=False) as database:

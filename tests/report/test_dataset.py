@@ -1,0 +1,52 @@
+"""Agreement of energies, and corrections judged on crystals they were not fitted to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nanh2lib.crystal.space_group import setting_labels
+from nanh2lib.errors import InputError
+from nanh2lib.report.dataset import agreement, linear_correction
+
+
+def test_a_constant_shift_is_no_error():
+    reference = {"a": -20.0, "b": -19.5, "c": -19.0, "only here": 3.0}
+    ours = {key: value + 2.0 for key, value in reference.items() if len(key) == 1}
+    found = agreement("shifted", ours, reference)
+    assert found.count == 3
+    assert found.offset == pytest.approx(2.0)
+    assert found.mean_absolute == pytest.approx(0.0, abs=1e-12)
+    assert found.spearman == found.kendall == 1.0
+
+
+def test_a_reversed_order_has_rank_correlation_minus_one():
+    found = agreement("reversed", {"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 3.0, "b": 2.0, "c": 1.0})
+    assert found.spearman == found.kendall == -1.0
+    assert found.mean_absolute == pytest.approx(4 / 3)
+
+
+def test_two_crystals_are_too_few():
+    with pytest.raises(InputError, match="2 crystals have both"):
+        agreement("few", {"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
+
+
+def test_a_true_slope_is_found_and_helps():
+    energies = np.linspace(-20, -18, 9)
+    found = linear_correction(energies, 1.5 * energies + 3)
+    assert found.slope == pytest.approx(1.5)
+    assert found.error_after < 1e-9 < found.error_before
+    assert found.helps
+
+
+def test_a_line_through_noise_does_not_help():
+    generator = np.random.default_rng(3)
+    energies = generator.normal(size=12)
+    found = linear_correction(energies, energies + generator.normal(scale=0.5, size=12))
+    assert not found.helps
+
+
+def test_settings_that_share_a_symbol_are_told_apart():
+    assert setting_labels([6, 7, 8]) == {6: "P2_1", 7: "P112_1", 8: "P2_111"}
+    assert setting_labels([433, 434]) == {433: "R3 (Hall 433)", 434: "R3 (Hall 434)"}  # hexagonal and rhombohedral axes
+    assert setting_labels([433]) == {433: "R3"}
