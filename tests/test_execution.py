@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from nanh2lib.execution import (
     SerialExecutor,
     ThreadsExecutor,
     UnitResult,
+    WorkerDiedError,
     WorkUnit,
     iterate_units,
     make_executor,
@@ -205,6 +206,76 @@ def test_a_cancelled_future_is_the_executors_failure_not_the_units():
 
     with pytest.raises(ComputationError, match="results that were written are kept"):
         run_units(square, units([(1,)]), Cancelling(), progress=False)
+
+
+def missing_module(x):
+    raise ModuleNotFoundError("No module named 'gpaw'")
+
+
+@pytest.mark.parametrize("spec", ["serial", "processes:1"])
+def test_a_module_that_is_missing_stops_the_run_instead_of_failing_every_unit(spec):
+    seen = []
+    with (
+        make_executor(spec) as executor,
+        pytest.raises(MissingDependencyError, match="No module named 'gpaw', where u[01] was to be computed"),
+    ):
+        run_units(missing_module, units([(0,), (1,)]), executor, seen.append, progress=False)
+    assert seen == []
+
+
+class Cluster(ThreadsExecutor):
+    """Threads that are counted as the workers of a cluster are, and can be in trouble."""
+
+    def __init__(self, sizes, troubles=()):
+        super().__init__(8)
+        self.sizes, self.troubles, self.in_flight, self.most = list(sizes), list(troubles), 0, []
+
+    @property
+    def workers(self):
+        return self.sizes.pop(0) if len(self.sizes) > 1 else self.sizes[0]
+
+    @workers.setter
+    def workers(self, number):
+        pass
+
+    def trouble(self):
+        return self.troubles.pop(0) if self.troubles else None
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.in_flight += 1
+        self.most.append(self.in_flight)
+        future = super().submit(fn, *args, **kwargs)
+        future.add_done_callback(lambda _: setattr(self, "in_flight", self.in_flight - 1))
+        return future
+
+
+def test_workers_that_join_later_get_work_too():
+    cluster = Cluster([1, 1, 6])
+    with cluster as executor:
+        run_units(sleep, units([(0.1,)] * 20), executor, progress=False)
+    assert max(cluster.most[:3]) <= 2
+    assert 5 <= max(cluster.most) <= 7
+
+
+def test_an_executor_in_trouble_says_so_while_it_waits(monkeypatch):
+    monkeypatch.setattr("nanh2lib.execution.units.PATIENCE", 0.1)
+    with Cluster([2], troubles=["the cluster has no worker left"]) as executor, pytest.warns(match="no worker left"):
+        (result,) = run_units(sleep, units([(0.5,)]), executor, progress=False)
+    assert result.succeeded
+
+
+def test_workers_that_die_under_a_unit_blame_it_only_when_it_ran_alone():
+    class Dying(SerialExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            if args[0] != 1:
+                return super().submit(fn, *args, **kwargs)
+            future = Future()
+            future.set_exception(WorkerDiedError(4))
+            return future
+
+    results = run_units(square, units([(0,), (1,), (2,)]), Dying(), progress=False)
+    assert [result.value for result in results] == [0, None, 4]
+    assert results[1].error == "its worker process died 5 times (out of memory, or killed): WorkerDiedError"
 
 
 def test_progress_goes_to_stderr(capsys):
