@@ -1,9 +1,9 @@
 """Rotation-invariant and vector features of neighbouring rigid units, from distances between their atoms.
 
 For an edge (unit i, image of unit j) and every pair of atom classes the radial features are
-sum_ab g_k(|r_ab|); the vector features sum_ab g_k(|r_ab|) r_ab / |r_ab| (a "force" on i) and
-sum_ab g_k(|r_ab|) (r_a - r_i) x r_ab / |r_ab| (a "torque"). Atoms that the unit's point group
-exchanges share a class, so its symmetry cannot show.
+sum_ab g_k(|r_ab|); a network's vectors are sums over the atom pairs of weights times
+u_ab = r_ab / |r_ab| (a "force" on i) and (r_a - r_i) x u_ab (a "torque"). Atoms that the unit's
+point group exchanges share a class, so its symmetry cannot show.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
 from nanh2lib.diffusion.geometric.graph import (
     UnitKinds,
-    atom_offsets,
-    edge_geometry,
+    edge_vectors,
     find_edges,
+    kind_atoms,
+    unit_images,
     unit_kinds,
 )
 
@@ -31,52 +32,56 @@ class RadialBasis:
     Attributes
     ----------
     count : int
-        Functions for the invariant features.
-    vector_count : int
-        Functions for the vector features.
+        Functions.
     start, end : float
         Range of distances, A.
     """
 
-    count: int = 20
-    vector_count: int = 8
+    count: int = 16
     start: float = 0.7
     end: float = 7.0
 
-    def radial(self, distance: Tensor) -> Tensor:
-        """Invariant basis (..., count) of distances (...), A."""
-        return self._gaussians(distance, self.count)
-
-    def vector(self, distance: Tensor) -> Tensor:
-        """Basis (..., vector_count) for vector features."""
-        return self._gaussians(distance, self.vector_count)
-
-    def _gaussians(self, distance: Tensor, count: int) -> Tensor:
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Basis (..., count) of distances (...), A."""
         # Centres spread evenly in the square root of the distance.
         low, high = math.sqrt(self.start), math.sqrt(self.end)
-        centres = torch.linspace(low, high, count, dtype=distance.dtype)
-        width = (high - low) / (count - 1)
-        return torch.exp(-0.5 * ((distance.clamp_min(1e-4).sqrt()[..., None] - centres) / width) ** 2)
+        width = (high - low) / (self.count - 1)
+        centres = torch.linspace(low, high, self.count, dtype=distance.dtype) / (width * math.sqrt(2))
+        scaled = distance.clamp_min(1e-4).sqrt() / (width * math.sqrt(2))
+        return torch.exp(-((scaled[..., None] - centres) ** 2))
 
 
 @dataclass(frozen=True)
 class EdgeBlock:
-    """Features of all edges between units of two kinds.
+    """Features of all edges between units of two kinds; A atom pairs in C classes.
 
     Attributes
     ----------
-    rows : Tensor of int, shape (E',)
+    rows : slice
         Which edges.
-    radial : Tensor, shape (E', classes * K)
-    force : Tensor, shape (E', classes * Kv, 3)
-    torque : Tensor, shape (E', classes * Kv, 3), or None
-        None where the target is a single atom.
+    classes : Tensor of int, shape (A,)
+        Class of each atom pair.
+    basis : Tensor, shape (A, E', K)
+    radial : Tensor, shape (E', C * K)
+        Sums of the basis over the pairs of each class.
+    direction : Tensor, shape (A, E', 3)
+        Unit vectors between atoms.
+    lever : Tensor, shape (A, E', 3), or None
+        Lever arm times direction; None where the target is a single atom.
     """
 
-    rows: Tensor
+    rows: slice
+    classes: Tensor
+    basis: Tensor
     radial: Tensor
-    force: Tensor
-    torque: Tensor | None
+    direction: Tensor
+    lever: Tensor | None
+
+    def pair_weights(self, weights: Tensor) -> Tensor:
+        """One scalar (A, E', 1) for each atom pair from weights (E', C * K) of the basis."""
+        by_class = weights.unflatten(1, (-1, self.basis.shape[-1]))
+        pairs = [(by_class[:, c] * self.basis[a]).sum(-1) for a, c in enumerate(self.classes.tolist())]
+        return torch.stack(pairs)[..., None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class CrystalGeometry:
     Attributes
     ----------
     target, source : Tensor of int, shape (E,)
-        Sorted by target.
+        Edges of one block stand together.
     distance : Tensor, shape (E,)
         Between reference points, A.
     direction : Tensor, shape (E, 3)
@@ -105,7 +110,12 @@ class CrystalGeometry:
 
 def class_pairs(kinds: UnitKinds, target: int, source: int) -> int:
     """Pairs of atom classes between two kinds."""
-    return (int(kinds.classes(target).max()) + 1) * (int(kinds.classes(source).max()) + 1)
+    return int(_pair_classes(kinds, target, source).max()) + 1
+
+
+def _pair_classes(kinds: UnitKinds, target: int, source: int) -> Tensor:
+    first, second = kinds.classes(target), kinds.classes(source)
+    return (first[:, None] * (int(second.max()) + 1) + second).flatten()
 
 
 def crystal_geometry(flat: FlatUnits, kinds: UnitKinds, cutoff: float, basis: RadialBasis) -> CrystalGeometry:
@@ -124,52 +134,45 @@ def crystal_geometry(flat: FlatUnits, kinds: UnitKinds, cutoff: float, basis: Ra
     CrystalGeometry
         Differentiable with respect to origins, rotations and lattices.
     """
-    edges = find_edges(flat, cutoff)
-    geometry = edge_geometry(flat, edges)
+    images = unit_images(flat)
+    edges = find_edges(flat, images, cutoff)
     numbers = unit_kinds(flat, kinds)
-    offsets = atom_offsets(flat, kinds)
-    place = torch.zeros(flat.n_units, dtype=torch.int64)
-    for rows, _ in offsets:
-        place[rows] = torch.arange(len(rows))
-    target_kind, source_kind = numbers[edges.target], numbers[edges.source]
+    # Edges between units of the same two kinds stand together, so that blocks are slices.
+    block = numbers[edges.target] * len(kinds.units) + numbers[images.source[edges.image]]
+    edges = edges.select(torch.argsort(block, stable=True))
+    ends = torch.cumsum(torch.bincount(block, minlength=len(kinds.units) ** 2), 0).tolist()
+    vector = edge_vectors(flat, images, edges)
+    atoms = kind_atoms(flat, images, kinds, numbers)
     blocks = {}
-    for p in range(len(kinds.units)):
-        for q in range(len(kinds.units)):
-            rows = ((target_kind == p) & (source_kind == q)).nonzero().squeeze(-1)
-            if len(rows) == 0:
-                continue
-            on_target = offsets[p][1][place[edges.target[rows]]]
-            on_source = offsets[q][1][place[edges.source[rows]]] @ geometry.operation[rows].transpose(-1, -2)
-            blocks[p, q] = _block(rows, geometry.vector[rows], on_target, on_source, kinds, (p, q), basis)
-    distance = torch.linalg.vector_norm(geometry.vector, dim=-1).clamp_min(1e-6)
-    direction = geometry.vector / distance[:, None]
-    return CrystalGeometry(edges.target, edges.source, distance, direction, blocks, numbers)
+    for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if end == start:
+            continue
+        p, q = divmod(number, len(kinds.units))
+        rows = slice(start, end)
+        first = atoms[p].units[atoms[p].unit_place[edges.target[rows]]]
+        second = atoms[q].images[atoms[q].image_place[edges.image[rows]]]
+        blocks[p, q] = _block(rows, vector[rows], first, second, _pair_classes(kinds, p, q), basis)
+    distance = torch.sqrt((vector**2).sum(-1)).clamp_min(1e-6)
+    source = images.source[edges.image]
+    return CrystalGeometry(edges.target, source, distance, vector / distance[:, None], blocks, numbers)
 
 
 def _block(
-    rows: Tensor,
-    vector: Tensor,
-    on_target: Tensor,
-    on_source: Tensor,
-    kinds: UnitKinds,
-    pair: tuple[int, int],
-    basis: RadialBasis,
+    rows: slice, vector: Tensor, on_target: Tensor, on_source: Tensor, classes: Tensor, basis: RadialBasis
 ) -> EdgeBlock:
-    difference = vector[:, None, None] + on_source[:, None] - on_target[:, :, None]  # (E, n, m, 3)
+    first, second = on_target.transpose(0, 1), on_source.transpose(0, 1)  # (atoms, E, 3)
+    difference = ((vector + second)[None] - first[:, None]).flatten(0, 1)  # (A, E, 3)
     distance = torch.sqrt((difference**2).sum(-1) + 1e-8)
     direction = difference / distance[..., None]
-    radial, weights = basis.radial(distance), basis.vector(distance)
-    single = on_target.shape[1] == 1
-    turning = None if single else torch.linalg.cross(on_target[:, :, None].expand_as(direction), direction)
-    classes_p, classes_q = kinds.classes(pair[0]), kinds.classes(pair[1])
-    radials, forces, torques = [], [], []
-    for c in range(int(classes_p.max()) + 1):
-        a = (classes_p == c).nonzero().squeeze(-1)
-        for d in range(int(classes_q.max()) + 1):
-            b = (classes_q == d).nonzero().squeeze(-1)
-            radials.append(radial[:, a][:, :, b].sum((1, 2)))
-            weight = weights[:, a][:, :, b].flatten(1, 2).transpose(1, 2)  # (E, Kv, pairs)
-            forces.append(weight @ direction[:, a][:, :, b].flatten(1, 2))
-            if turning is not None:
-                torques.append(weight @ turning[:, a][:, :, b].flatten(1, 2))
-    return EdgeBlock(rows, torch.cat(radials, 1), torch.cat(forces, 1), None if single else torch.cat(torques, 1))
+    lever = None
+    if len(first) > 1:
+        arms = first[:, None].expand(-1, len(second), -1, -1).flatten(0, 1)
+        lever = torch.linalg.cross(arms, direction)
+    values = basis(distance)
+    pairs = classes.tolist()
+    sums = [
+        torch.stack([values[a] for a, c in enumerate(pairs) if c == k]).sum(0) if pairs.count(k) > 1
+        else values[pairs.index(k)]
+        for k in range(max(pairs) + 1)
+    ]  # fmt: skip
+    return EdgeBlock(rows, classes, values, torch.cat(sums, 1), direction, lever)

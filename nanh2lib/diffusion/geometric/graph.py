@@ -6,6 +6,7 @@ the choice of symmetry image and the order of the units cannot matter.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from torch import Tensor
 from nanh2lib.crystal.asymmetric_unit import Template
 from nanh2lib.crystal.rigid_unit import RigidUnit
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
+from nanh2lib.geometry.lattice import cell_heights
 from nanh2lib.geometry.periodic import image_shifts
 
 
@@ -67,31 +69,85 @@ def _atom_classes(unit: RigidUnit) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Edges:
-    """Directed neighbour pairs: an image of unit ``source`` lies within the cutoff of unit ``target``.
+class UnitImages:
+    """All symmetry images of the units in one conventional cell, and which pairs may be neighbours.
 
     Attributes
     ----------
-    target, source : Tensor of int, shape (E,)
-        Rows of `FlatUnits`; sorted by target.
-    rotation : Tensor, shape (E, 3, 3)
-        Fractional operation that makes the image.
-    translation : Tensor, shape (E, 3)
-        Its translation, lattice shift included.
+    source : Tensor of int, shape (I,)
+        Row of `FlatUnits` that an image is made of; images of one crystal are contiguous.
+    rotation : Tensor, shape (I, 3, 3)
+        Fractional operation.
+    frac_origins : Tensor, shape (I, 3)
+        Differentiable.
+    pair_target, pair_image : Tensor of int, shape (P,)
+        Every unit with every image of its crystal, by rows; sorted by unit.
+    itself : Tensor of bool, shape (P,)
+        The image is the unit.
+    """
+
+    source: Tensor
+    rotation: Tensor
+    frac_origins: Tensor
+    pair_target: Tensor
+    pair_image: Tensor
+    itself: Tensor
+
+
+def unit_images(flat: FlatUnits) -> UnitImages:
+    """Images of the units of all crystals."""
+    sizes = torch.tensor([table.n_units for table in flat.tables])
+    first_unit = torch.cumsum(sizes, 0) - sizes
+    tables = [table.images for table in flat.tables]
+    counts = torch.tensor([len(table.source) for table in tables])
+    first_image = torch.cumsum(counts, 0) - counts
+    pairs = torch.tensor([len(table.pair_target) for table in tables])
+    to_unit, to_image = first_unit.repeat_interleave(pairs), first_image.repeat_interleave(pairs)
+
+    def joined(name: str) -> Tensor:
+        if len({id(table) for table in tables}) == 1:
+            value: Tensor = getattr(tables[0], name)
+            return value.repeat(len(tables), *(1,) * (value.dim() - 1))
+        return torch.cat([getattr(table, name) for table in tables])
+
+    source = joined("source") + first_unit.repeat_interleave(counts)
+    rotation = joined("rotation").to(flat.frac_origins.dtype)
+    moved = (rotation * flat.frac_origins[source][:, None]).sum(-1) + joined("translation").to(rotation.dtype)
+    return UnitImages(
+        source, rotation, moved, joined("pair_target") + to_unit, joined("pair_image") + to_image, joined("itself")
+    )
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Directed neighbour pairs: an image of a unit lies within the cutoff of unit ``target``.
+
+    Attributes
+    ----------
+    target : Tensor of int, shape (E,)
+        Rows of `FlatUnits`.
+    image : Tensor of int, shape (E,)
+        Rows of `UnitImages`.
+    shift : Tensor, shape (E, 3)
+        Lattice translation that is added to the image.
     """
 
     target: Tensor
-    source: Tensor
-    rotation: Tensor
-    translation: Tensor
+    image: Tensor
+    shift: Tensor
+
+    def select(self, rows: Tensor) -> Edges:
+        """Some of the edges, in the order given."""
+        return Edges(self.target[rows], self.image[rows], self.shift[rows])
 
 
-def find_edges(flat: FlatUnits, cutoff: float) -> Edges:
+def find_edges(flat: FlatUnits, images: UnitImages, cutoff: float) -> Edges:
     """All neighbours within a distance of the units' reference points.
 
     Parameters
     ----------
     flat : FlatUnits
+    images : UnitImages
     cutoff : float
         A.
 
@@ -101,92 +157,97 @@ def find_edges(flat: FlatUnits, cutoff: float) -> Edges:
         Without gradients.
     """
     with torch.no_grad():
-        target, source, rotation, translation, itself, crystal = _all_candidates(flat)
-        frac = (rotation @ flat.frac_origins[source, :, None])[..., 0] + translation - flat.frac_origins[target]
+        frac = images.frac_origins[images.pair_image] - flat.frac_origins[images.pair_target]
         nearest = -torch.round(frac)
-        base = (frac + nearest)[:, None] @ flat.lattice[crystal]  # (P, 1, 3)
-        shifts = image_shifts(flat.lattice, cutoff)
-        steps = shifts @ flat.lattice  # (C, S, 3)
-        pairs, images = [], []
-        for number, shift in enumerate(shifts):
-            vector = base[:, 0] + steps[crystal, number]
-            near = (vector**2).sum(-1) < cutoff**2
+        frac = frac + nearest
+        crystal = flat.crystal[images.pair_target]
+        heights = cell_heights(flat.lattice)
+        if float(heights.min()) < cutoff:
+            shifts = image_shifts(flat.lattice, cutoff).to(frac.dtype)
+            tries = [(torch.arange(len(frac)), shift.expand(len(frac), 3)) for shift in shifts]
+        else:
+            tries = _other_sides(frac, heights[crystal], cutoff)
+        pairs, moves = [], []
+        for rows, shift in tries:
+            vector = ((frac[rows] + shift)[..., None] * flat.lattice[crystal[rows]]).sum(-2)
+            move = nearest[rows] + shift
             # The unit is not its own neighbour: same operation, and total shift zero.
-            same = itself & ((nearest + shift).abs().amax(-1) == 0)
-            chosen = (near & ~same).nonzero().squeeze(-1)
-            pairs.append(chosen)
-            images.append(nearest[chosen] + shift)
-        pair, image = torch.cat(pairs), torch.cat(images)
-        order = torch.argsort(target[pair], stable=True)
-        pair, image = pair[order], image[order]
-        return Edges(target[pair], source[pair], rotation[pair], translation[pair] + image)
+            same = images.itself[rows] & (move == 0).all(-1)
+            near = (((vector**2).sum(-1) < cutoff**2) & ~same).nonzero().squeeze(-1)
+            pairs.append(rows[near])
+            moves.append(move[near])
+        pair = torch.cat(pairs)
+        return Edges(images.pair_target[pair], images.pair_image[pair], torch.cat(moves))
 
 
-def _all_candidates(flat: FlatUnits) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Candidate pairs of all crystals; rows of `flat` in the first two."""
-    sizes = torch.tensor([table.n_units for table in flat.tables])
-    starts = torch.cumsum(sizes, 0) - sizes
-    tables = [table.candidates for table in flat.tables]
-    lengths = torch.tensor([len(table.target) for table in tables])
-    offset = starts.repeat_interleave(lengths)
-    crystal = torch.arange(flat.n_crystals).repeat_interleave(lengths)
-    dtype = flat.frac_origins.dtype
-    if len({id(table) for table in tables}) == 1:
-        table, count = tables[0], len(tables)
-        return (
-            table.target.repeat(count) + offset,
-            table.source.repeat(count) + offset,
-            table.rotation.to(dtype).repeat(count, 1, 1),
-            table.translation.to(dtype).repeat(count, 1),
-            table.itself.repeat(count),
-            crystal,
-        )
-    return (
-        torch.cat([table.target for table in tables]) + offset,
-        torch.cat([table.source for table in tables]) + offset,
-        torch.cat([table.rotation for table in tables]).to(dtype),
-        torch.cat([table.translation for table in tables]).to(dtype),
-        torch.cat([table.itself for table in tables]),
-        crystal,
-    )
+def _other_sides(frac: Tensor, heights: Tensor, cutoff: float) -> list[tuple[Tensor, Tensor]]:
+    """Rows of differences (P, 3) in [-1/2, 1/2] and shifts (rows, 3) that can bring them near.
+
+    In a cell that is higher than the cutoff only the other side of each axis can, and only for
+    differences close to half the cell.
+    """
+    other = torch.where(frac > 0, -torch.ones_like(frac), torch.ones_like(frac))
+    possible = (1 - frac.abs()) * heights < cutoff
+    result = []
+    for axes in itertools.product((False, True), repeat=3):
+        chosen = torch.tensor(axes)
+        rows = possible[:, chosen].all(-1).nonzero().squeeze(-1) if any(axes) else torch.arange(len(frac))
+        result.append((rows, other[rows] * chosen))
+    return result
+
+
+def edge_vectors(flat: FlatUnits, images: UnitImages, edges: Edges) -> Tensor:
+    """Vectors (E, 3), A, from each target's reference point to the image's; differentiable."""
+    frac = images.frac_origins[edges.image] + edges.shift - flat.frac_origins[edges.target]
+    lattice = flat.lattice[flat.crystal[edges.target]]
+    return (frac[..., None] * lattice).sum(-2)
 
 
 @dataclass(frozen=True)
-class EdgeGeometry:
-    """Cartesian geometry of edges; differentiable with respect to origins, rotations and lattice.
+class KindAtoms:
+    """Atoms of all units and images of one kind, A, from their reference points.
 
     Attributes
     ----------
-    vector : Tensor, shape (E, 3)
-        From the target's reference point to the image's, A.
-    operation : Tensor, shape (E, 3, 3)
-        Cartesian form of the operation.
+    unit_place : Tensor of int, shape (N,)
+        Row in ``units`` of each unit of this kind.
+    image_place : Tensor of int, shape (I,)
+        Row in ``images`` of each image of this kind.
+    units : Tensor, shape (n, atoms, 3)
+    images : Tensor, shape (i, atoms, 3)
     """
 
-    vector: Tensor
-    operation: Tensor
+    unit_place: Tensor
+    image_place: Tensor
+    units: Tensor
+    images: Tensor
 
 
-def edge_geometry(flat: FlatUnits, edges: Edges) -> EdgeGeometry:
-    """Vectors and Cartesian operations of edges."""
-    crystal = flat.crystal[edges.target]
-    moved = (edges.rotation @ flat.frac_origins[edges.source, :, None])[..., 0] + edges.translation
-    frac = moved - flat.frac_origins[edges.target]
-    vector = (frac[:, None] @ flat.lattice[crystal])[:, 0]
-    transpose, inverse = flat.lattice.transpose(-1, -2), torch.linalg.inv(flat.lattice).transpose(-1, -2)
-    return EdgeGeometry(vector, transpose[crystal] @ edges.rotation @ inverse[crystal])
+def kind_atoms(flat: FlatUnits, images: UnitImages, kinds: UnitKinds, numbers: Tensor) -> list[KindAtoms]:
+    """Atoms by kind; differentiable with respect to rotations and lattices.
 
-
-def atom_offsets(flat: FlatUnits, kinds: UnitKinds) -> list[tuple[Tensor, Tensor]]:
-    """For each kind the rows (n,) of its units and their atoms' offsets (n, atoms, 3), A."""
-    result = []
-    numbers = unit_kinds(flat, kinds)
+    Parameters
+    ----------
+    flat : FlatUnits
+    images : UnitImages
+    kinds : UnitKinds
+    numbers : Tensor of int, shape (N,)
+        Kind of each unit.
+    """
     handedness = flat.handedness()
+    of_image = numbers[images.source]
+    result = []
     for kind, unit in enumerate(kinds.units):
-        rows = (numbers == kind).nonzero().squeeze(-1)
+        rows, copies = (numbers == kind).nonzero().squeeze(-1), (of_image == kind).nonzero().squeeze(-1)
+        unit_place, image_place = torch.zeros_like(numbers), torch.zeros_like(of_image)
+        unit_place[rows], image_place[copies] = torch.arange(len(rows)), torch.arange(len(copies))
         body = torch.as_tensor(unit.body, dtype=flat.rotations.dtype)
-        bodies = body[None] * handedness[rows, None, None]
-        result.append((rows, bodies @ flat.rotations[rows].transpose(-1, -2)))
+        offsets = (body[None] * handedness[rows, None, None]) @ flat.rotations[rows].transpose(-1, -2)
+        source = unit_place[images.source[copies]]
+        lattice = flat.lattice[flat.crystal[images.source[copies]]]
+        frac = offsets @ torch.linalg.inv(flat.lattice)[flat.crystal[rows]]
+        moved = frac[source] @ images.rotation[copies].transpose(-1, -2) @ lattice
+        result.append(KindAtoms(unit_place, image_place, offsets, moved))
     return result
 
 

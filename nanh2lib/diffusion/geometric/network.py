@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -45,8 +45,8 @@ class NetworkSettings(StageSettings):
         Rounds of messages.
     cutoff : float
         Distance of neighbouring reference points, A.
-    radial, vector_radial : int
-        Distance functions of invariant and vector features.
+    radial : int
+        Distance functions.
     condition_on_space_group, condition_on_site : bool
         Show the Hall number; the multiplicity, order and freedom of the site.
     architecture : {"graph", "plain"}
@@ -58,9 +58,8 @@ class NetworkSettings(StageSettings):
     features: int = Field(default=64, ge=4)
     channels: int = Field(default=16, ge=1)
     layers: int = Field(default=3, ge=1)
-    cutoff: float = Field(default=6.0, gt=1)
-    radial: int = Field(default=20, ge=4)
-    vector_radial: int = Field(default=8, ge=3)
+    cutoff: float = Field(default=5.0, gt=1)
+    radial: int = Field(default=16, ge=4)
     condition_on_space_group: bool = True
     condition_on_site: bool = True
     architecture: Literal["graph", "plain"] = "graph"
@@ -69,7 +68,7 @@ class NetworkSettings(StageSettings):
     @property
     def basis(self) -> RadialBasis:
         """Distance functions out to the cutoff and a little more (atoms stick out of their units)."""
-        return RadialBasis(self.radial, self.vector_radial, end=self.cutoff + 1.0)
+        return RadialBasis(self.radial, end=self.cutoff + 1.0)
 
 
 @dataclass(frozen=True)
@@ -117,14 +116,12 @@ def level_embedding(log_sigma: Tensor, size: int) -> Tensor:
 
 
 class _Layer(nn.Module):
-    """One round of messages."""
+    """One round of messages; what depends on an edge alone comes in ready, for all layers at once."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
         self.on_target = nn.Linear(features, features)
         self.on_source = nn.Linear(features, features, bias=False)
-        self.on_edge = nn.Linear(features, features, bias=False)
-        self.message = nn.Linear(features, features)
         self.vectors = nn.Linear(features, channels, bias=False)
         self.mix = nn.Linear(channels, 2 * channels, bias=False)
         self.norm = nn.LayerNorm(features)
@@ -132,20 +129,33 @@ class _Layer(nn.Module):
             nn.Linear(2 * features + 2 * channels, features), nn.SiLU(), nn.Linear(features, features)
         )
 
-    def forward(
-        self, state: Tensor, edge: Tensor, envelope: Tensor, directions: Tensor, geometry: CrystalGeometry
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, state: Tensor, edge: Tensor, envelope: Tensor, directions: Tensor, ends: Ends) -> Tensor:
         scaled = self.norm(state)
-        hidden = self.on_edge(edge) + self.on_target(scaled)[geometry.target] + self.on_source(scaled)[geometry.source]
-        message = nn.functional.silu(self.message(nn.functional.silu(hidden))) * envelope
-        units = state.new_zeros(state.shape).index_add(0, geometry.target, message) / NEIGHBOURS
+        message = edge_state(edge, self.on_target(scaled), self.on_source(scaled), ends) * envelope
+        units = state.new_zeros(state.shape).index_add(0, ends.target, message) / NEIGHBOURS
         weighted = (self.vectors(message)[:, :, None] * directions).flatten(1)  # (E, channels * 3)
-        vectors = state.new_zeros(len(state), weighted.shape[1]).index_add(0, geometry.target, weighted)
+        vectors = state.new_zeros(len(state), weighted.shape[1]).index_add(0, ends.target, weighted)
         vectors = vectors.unflatten(1, (-1, 3)) / math.sqrt(NEIGHBOURS)
         first, second = self.mix(vectors.transpose(1, 2)).chunk(2, -1)
         products = torch.cat([(vectors**2).sum(-1), (first * second).sum(1)], -1)
         change: Tensor = self.update(torch.cat([scaled, units, products], -1))
-        return state + change, message
+        return state + change
+
+
+class Ends(Protocol):
+    """Units (E,) at the ends of edges."""
+
+    @property
+    def target(self) -> Tensor: ...
+
+    @property
+    def source(self) -> Tensor: ...
+
+
+def edge_state(edge: Tensor, on_target: Tensor, on_source: Tensor, ends: Ends) -> Tensor:
+    """Nonlinear function (E, F) of an edge (E, F) and of its two units (N, F)."""
+    hidden = edge + on_target.index_select(0, ends.target) + on_source.index_select(0, ends.source)
+    return nn.functional.silu(hidden)
 
 
 class UnitNetwork(nn.Module):
@@ -210,17 +220,17 @@ class CrystalNetwork(UnitNetwork):
         self.site = nn.Linear(3, width, bias=False)
         self.level = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, 2 * width * settings.layers))
         pairs = [(p, q) for p in range(len(kinds.units)) for q in range(len(kinds.units))]
-        sizes = {f"{p}_{q}": class_pairs(kinds, p, q) for p, q in pairs}
-        self.edge = nn.ModuleDict({key: nn.Linear(n * basis.count, width) for key, n in sizes.items()})
-        self.direction = nn.ModuleDict(
-            {key: nn.Linear(n * basis.vector_count, channels, bias=False) for key, n in sizes.items()}
-        )
+        sizes = {f"{p}_{q}": class_pairs(kinds, p, q) * basis.count for p, q in pairs}
+        rounds = settings.layers + (head == "score")
+        self.edge = nn.ModuleDict({key: nn.Linear(n, rounds * width) for key, n in sizes.items()})
+        self.direction = nn.ModuleDict({key: nn.Linear(n, channels, bias=False) for key, n in sizes.items()})
         self.layers = nn.ModuleList(_Layer(width, channels) for _ in range(settings.layers))
         if head == "score":
-            outputs = {key: n * basis.vector_count for key, n in sizes.items()}
-            self.force = nn.ModuleDict({key: nn.Linear(2 * width, n) for key, n in outputs.items()})
-            self.torque = nn.ModuleDict({key: nn.Linear(2 * width, n) for key, n in outputs.items()})
-            self.strain = nn.Linear(2 * width, 2)
+            self.on_target = nn.Linear(width, width)
+            self.on_source = nn.Linear(width, width, bias=False)
+            self.force = nn.ModuleDict({key: nn.Linear(width, n) for key, n in sizes.items()})
+            self.torque = nn.ModuleDict({key: nn.Linear(width, n) for key, n in sizes.items()})
+            self.strain = nn.Linear(width, 2)
         else:
             self.energy = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
         self._initialize(generator)
@@ -240,10 +250,8 @@ class CrystalNetwork(UnitNetwork):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
-    def _encode(
-        self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scalars of units (N, F), last messages of edges (E, F), envelope (E, 1)."""
+    def _start(self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """Scalars of units (N, F) before any message, and what the noise level does to them (N, 2 F layers)."""
         state = self.kind(geometry.kinds)
         if self.settings.condition_on_space_group:
             state = state + self.hall(conditions.hall)[flat.crystal]
@@ -254,45 +262,61 @@ class CrystalNetwork(UnitNetwork):
         modulation = state.new_zeros(len(state), 2 * state.shape[1] * len(self.layers))
         if self.noised and conditions.log_sigma is not None:
             modulation = self.level(level_embedding(conditions.log_sigma.to(state.dtype), 32))[flat.crystal]
-        envelope = 0.5 * (1 + torch.cos(math.pi * geometry.distance / self.settings.cutoff)).to(state.dtype)
-        width, channels = self.settings.features, self.settings.channels
-        edge = state.new_zeros(len(geometry.target), width)
-        directions = state.new_zeros(len(geometry.target), channels, 3)
+        return state, modulation
+
+    def _edges(self, geometry: CrystalGeometry, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs of edges to every round (E, rounds * F), and their vectors (E, channels, 3)."""
+        edges = [like.new_zeros(0, (len(self.layers) + (self.head == "score")) * self.settings.features)]
+        directions = [like.new_zeros(0, self.settings.channels, 3)]
         for (p, q), block in geometry.blocks.items():
             key = f"{p}_{q}"
-            edge = edge.index_copy(0, block.rows, self.edge[key](block.radial))
-            mixed = self.direction[key](block.force.transpose(1, 2)).transpose(1, 2)
-            directions = directions.index_copy(0, block.rows, mixed)
-        message = edge
-        for layer, change in zip(self.layers, modulation.chunk(len(self.layers), -1), strict=True):
+            edges.append(self.edge[key](block.radial))
+            weights = self.direction[key].weight.T.unflatten(0, (-1, block.basis.shape[-1]))[block.classes]
+            weights = torch.bmm(block.basis, weights)  # (A, E', channels)
+            directions.append(weights.permute(1, 2, 0) @ block.direction.transpose(0, 1))
+        return torch.cat(edges), torch.cat(directions)
+
+    def _encode(
+        self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scalars of units (N, F), input of edges to the readout (E, F or 0), envelope (E, 1)."""
+        state, modulation = self._start(flat, geometry, conditions)
+        edge, directions = self._edges(geometry, state)
+        envelope = 0.5 * (1 + torch.cos(math.pi * geometry.distance / self.settings.cutoff)).to(state.dtype)[:, None]
+        rounds = edge.split(self.settings.features, -1)
+        for number, (layer, change) in enumerate(zip(self.layers, modulation.chunk(len(self.layers), -1), strict=True)):
             scale, shift = change.chunk(2, -1)
-            state = state * (1 + scale) + shift
-            state, message = layer(state, edge, envelope[:, None], directions, geometry)
-        return state, message, envelope[:, None]
+            state = layer(state * (1 + scale) + shift, rounds[number], envelope, directions, geometry)
+        return state, rounds[-1], envelope
 
     def scores(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Scores:
         """Sigma times the score of each process, before projection onto what sites allow."""
         geometry = geometry or crystal_geometry(flat, self.kinds, self.settings.cutoff, self.settings.basis)
-        state, message, envelope = self._encode(flat, geometry, conditions)
-        readout = torch.cat([message, (state[geometry.target] + state[geometry.source]) * envelope], -1)
+        state, edge, envelope = self._encode(flat, geometry, conditions)
+        readout = edge_state(edge, self.on_target(state), self.on_source(state), geometry) * envelope
         force = state.new_zeros(flat.n_units, 3)
         torque = state.new_zeros(flat.n_units, 3)
         for (p, q), block in geometry.blocks.items():
-            key, rows, target = f"{p}_{q}", readout[block.rows], geometry.target[block.rows]
-            weight = self.force[key](rows) * envelope[block.rows]
-            force = force.index_add(0, target, (weight[:, None] @ block.force)[:, 0])
-            if block.torque is not None:
-                weight = self.torque[key](rows) * envelope[block.rows]
-                torque = torque.index_add(0, target, (weight[:, None] @ block.torque)[:, 0])
+            key, rows = f"{p}_{q}", readout[block.rows]
+            target, weight = geometry.target[block.rows], envelope[block.rows]
+            pull = (block.pair_weights(self.force[key](rows)) * block.direction).sum(0) * weight
+            force = force.index_add(0, target, pull)
+            if block.lever is not None:
+                twist = (block.pair_weights(self.torque[key](rows)) * block.lever).sum(0) * weight
+                torque = torque.index_add(0, target, twist)
+        return Scores(force, torque, self._strain(flat, geometry, conditions, readout, envelope))
+
+    def _strain(
+        self, flat: FlatUnits, geometry: CrystalGeometry, conditions: Conditions, readout: Tensor, envelope: Tensor
+    ) -> Tensor:
         weight = self.strain(readout) * envelope
         outer = geometry.direction[:, :, None] * geometry.direction[:, None]
-        tensor = weight[:, :1, None] * outer + weight[:, 1:, None] * torch.eye(3, dtype=state.dtype)
+        tensor = weight[:, :1, None] * outer + weight[:, 1:, None] * torch.eye(3, dtype=readout.dtype)
         crystal = flat.crystal[geometry.target]
-        order = conditions.sites.multiplicity.to(state.dtype)
-        total = state.new_zeros(flat.n_crystals).index_add(0, flat.crystal, order)
+        order = conditions.sites.multiplicity.to(readout.dtype)
+        total = readout.new_zeros(flat.n_crystals).index_add(0, flat.crystal, order)
         share = (order / total[flat.crystal])[geometry.target][:, None, None]
-        strain = state.new_zeros(flat.n_crystals, 3, 3).index_add(0, crystal, share * tensor)
-        return Scores(force, torque, strain)
+        return readout.new_zeros(flat.n_crystals, 3, 3).index_add(0, crystal, share * tensor)
 
     def energies(self, flat: FlatUnits, geometry: CrystalGeometry | None, conditions: Conditions) -> Tensor:
         """Standardised energy per formula unit (C,): the mean over all units of the crystal."""

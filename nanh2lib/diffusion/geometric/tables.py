@@ -130,18 +130,19 @@ def _rod_turns(template: Template, unit: RigidUnit, letter: str, mode: int, rota
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """All pairs (unit, image of a unit) of one crystal on a template."""
+class ImageTable:
+    """The images of all units of one crystal on a template, and all pairs (unit, image)."""
 
-    target: Tensor  # (P,)
-    source: Tensor  # (P,)
-    rotation: Tensor  # (P, 3, 3) fractional
-    translation: Tensor  # (P, 3) fractional
+    source: Tensor  # (I,)
+    rotation: Tensor  # (I, 3, 3) fractional
+    translation: Tensor  # (I, 3) fractional
+    pair_target: Tensor  # (P,)
+    pair_image: Tensor  # (P,)
     itself: Tensor  # (P,) bool: the image is the unit
 
 
-def image_candidates(template: Template) -> Candidates:
-    """Pairs of every unit with every image of every unit, by one operation for each image."""
+def image_table(template: Template) -> ImageTable:
+    """Every image of every unit by one operation, and each unit paired with all of them."""
     source, rotation, translation, identity = [], [], [], []
     for number, wyckoff in enumerate(template.wyckoff_sites):
         count = wyckoff.multiplicity
@@ -150,15 +151,11 @@ def image_candidates(template: Template) -> Candidates:
         translation.append(torch.as_tensor(wyckoff.coset_translations.copy()))
         identity += [True] + [False] * (count - 1)  # the identity comes first
     units, images = template.n_units, len(source)
+    sources = torch.tensor(source)
     target = torch.arange(units).repeat_interleave(images)
-    sources = torch.tensor(source).repeat(units)
-    return Candidates(
-        target,
-        sources,
-        torch.cat(rotation).repeat(units, 1, 1),
-        torch.cat(translation).repeat(units, 1),
-        torch.tensor(identity).repeat(units) & (target == sources),
-    )
+    image = torch.arange(images).repeat(units)
+    itself = torch.tensor(identity)[image] & (target == sources[image])
+    return ImageTable(sources, torch.cat(rotation), torch.cat(translation), target, image, itself)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +166,7 @@ class TemplateTables:
     ----------
     template : Template
     sites : SiteData
-    candidates : Candidates
+    images : ImageTable
     handedness : Tensor, shape (U,)
     free_directions : Tensor, shape (F, 3)
         Fractional directions along which the origin may slide (polar axes).
@@ -177,7 +174,7 @@ class TemplateTables:
 
     template: Template
     sites: SiteData
-    candidates: Candidates
+    images: ImageTable
     handedness: Tensor
     free_directions: Tensor
 
@@ -191,4 +188,4 @@ def template_tables(template: Template) -> TemplateTables:
     """Tables of a template (cached)."""
     handedness = torch.tensor([float(site.handedness) for site in template.sites], dtype=torch.float64)
     polar = torch.as_tensor(template.space_group.free_origin_shifts().directions.copy()).reshape(-1, 3)
-    return TemplateTables(template, site_table(template), image_candidates(template), handedness, polar)
+    return TemplateTables(template, site_table(template), image_table(template), handedness, polar)

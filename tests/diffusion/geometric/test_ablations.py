@@ -21,7 +21,7 @@ from nanh2lib.errors import InputError
 
 SMALL = {
     "epochs": 1,
-    "network": {"features": 8, "channels": 2, "layers": 1, "radial": 6, "vector_radial": 4, "cutoff": 4.0},
+    "network": {"features": 8, "channels": 2, "layers": 1, "radial": 6, "cutoff": 4.0},
     "noise": {"levels": 20},
 }
 

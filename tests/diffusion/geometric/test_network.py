@@ -10,7 +10,7 @@ from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Site, Template
 from nanh2lib.crystal.rigid_unit import NA, NH2, RigidUnit
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
-from nanh2lib.diffusion.geometric.graph import UnitKinds, find_edges
+from nanh2lib.diffusion.geometric.graph import UnitKinds, find_edges, unit_images
 from nanh2lib.diffusion.geometric.network import Conditions, CrystalNetwork, NetworkSettings
 from nanh2lib.diffusion.geometric.noising import cartesian, turn_axes
 from nanh2lib.diffusion.geometric.strain import family_projection
@@ -18,7 +18,7 @@ from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
 from nanh2lib.geometry.rotations import random_rotations, rotation_vector_to_matrix
 
 KINDS = UnitKinds((NA, NH2))
-SETTINGS = NetworkSettings(features=16, channels=4, layers=2, radial=8, vector_radial=4, cutoff=4.5)
+SETTINGS = NetworkSettings(features=16, channels=4, layers=2, radial=8, cutoff=4.5)
 NAMES = ["P2_1/c", "P2_1", "P21212", "Fddd"]
 
 
@@ -208,7 +208,7 @@ def test_neighbours_agree_with_pymatgen(crystals):
 
     for units in crystals.values():
         flat = FlatUnits.of([units[0:1]])
-        edges = find_edges(flat, 5.0)
+        edges = find_edges(flat, unit_images(flat), 5.0)
         origins, kinds, owners = [], [], []
         for number, (site, wyckoff) in enumerate(zip(units.template.sites, units.template.wyckoff_sites, strict=True)):
             point = units.frac_origins[0, number].numpy()
@@ -229,7 +229,8 @@ def test_small_cells_meet_their_own_images():
     lattice = lattice_parameters_to_matrix(cell)[0].numpy()
     grid = np.array(np.meshgrid(*[range(-4, 5)] * 3)).reshape(3, -1).T
     lengths = np.linalg.norm(grid @ lattice, axis=1)
-    assert len(find_edges(FlatUnits.of([units]), 6.0).target) == int(((lengths < 6.0) & (lengths > 0)).sum())
+    flat = FlatUnits.of([units])
+    assert len(find_edges(flat, unit_images(flat), 6.0).target) == int(((lengths < 6.0) & (lengths > 0)).sum())
 
 
 def test_single_precision_agrees(crystals):

@@ -17,7 +17,7 @@ from nanh2lib.diffusion.geometric.checkpoint import (
     save_geometric_models,
 )
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits
-from nanh2lib.diffusion.geometric.graph import edge_geometry, find_edges
+from nanh2lib.diffusion.geometric.graph import edge_vectors, find_edges, unit_images
 from nanh2lib.diffusion.geometric.guidance import (
     DenoisingState,
     NetworkGuide,
@@ -39,7 +39,7 @@ from nanh2lib.geometry.rotations import rotation_angle, rotation_vector_to_matri
 SMALL = GeometricSettings(
     epochs=2,
     batch_size=16,
-    network=NetworkSettings(features=16, channels=4, layers=2, radial=8, vector_radial=4, cutoff=4.5),
+    network=NetworkSettings(features=16, channels=4, layers=2, radial=8, cutoff=4.5),
     noise=NoiseSettings(levels=30),
     checkpoint_every=1,
 )
@@ -61,8 +61,9 @@ def cloud(template, centre, count, seed, spread=0.05):
 def crowding(units):
     """A made-up energy (B,) of close neighbours, without an offset between templates."""
     flat = FlatUnits.of([units])
-    edges = find_edges(flat, 4.4)
-    close = torch.exp(-((edge_geometry(flat, edges).vector.norm(dim=1) / 2.5) ** 2))
+    images = unit_images(flat)
+    edges = find_edges(flat, images, 4.4)
+    close = torch.exp(-((edge_vectors(flat, images, edges).norm(dim=1) / 2.5) ** 2))
     total = torch.zeros(flat.n_crystals, dtype=torch.float64).index_add(0, flat.crystal[edges.target], close)
     return -18 + (total - total.mean()) / total.std()
 
