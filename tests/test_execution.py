@@ -217,7 +217,7 @@ def test_a_module_that_is_missing_stops_the_run_instead_of_failing_every_unit(sp
     seen = []
     with (
         make_executor(spec) as executor,
-        pytest.raises(MissingDependencyError, match="No module named 'gpaw', where u[01] was to be computed"),
+        pytest.raises(MissingDependencyError, match=r"No module named 'gpaw', where u[01] was to be computed"),
     ):
         run_units(missing_module, units([(0,), (1,)]), executor, seen.append, progress=False)
     assert seen == []
