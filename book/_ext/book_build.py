@@ -52,6 +52,17 @@ def _clean_scripts(
     context["script_files"] = kept
 
 
+_MATH_AND_STOP = re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)’]+)')
+
+
+def _keep_stops(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """A full stop or comma stays on the line of the formula before it."""
+    if "body" in context:
+        context["body"] = _MATH_AND_STOP.sub(r'<span class="with-stop">\1\2</span>', context["body"])
+
+
 def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in list(doctree.findall(nodes.raw)):
         if "x-thebe-config" in node.astext() or "kernelName =" in node.astext():
@@ -63,5 +74,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", _skip_foreign)
     app.connect("autodoc-process-docstring", _keep_bars, priority=900)
     app.connect("html-page-context", _clean_scripts, priority=900)
+    app.connect("html-page-context", _keep_stops, priority=900)
     app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from nanh2lib.crystal.encoding import Scheme
 from nanh2lib.pipeline.run import Run, write_text
 from nanh2lib.report.check import check_markdown, check_published
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.numbers import run_words
 from nanh2lib.report.published import published_structures, reference_structure
 from nanh2lib.report.reference_energies import above, committed_dft_energies, reference_energies
@@ -39,7 +40,7 @@ def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Pa
     """
     energies = {name: reference_energies(name) for name in POTENTIALS}
     dft = committed_dft_energies()
-    words = run_words(run.config.profile, run.config.seed)
+    words = run_words(run.config.profile, run.config.seed, run.config.relaxation.potential)
     texts = {
         "published_check": check_markdown(check_published()),
         "encoding_error": encoding_markdown(),
@@ -53,7 +54,7 @@ def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Pa
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""
     lines = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    return typeset("\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])) + "\n"
 
 
 def encoding_markdown() -> str:
@@ -86,7 +87,7 @@ def energies_markdown(energies: Mapping[str, Mapping[str, float]], dft: Mapping[
     note = (
         f"\nSingle points, meV per formula unit above alpha; GPAW at {label}. Published structures as printed (errata "
         "applied), alpha as shipped (relaxed with SevenNet-0 in its measured cell): geometries of different origin, so "
-        f"read differences of 10 meV with care. {NOT_COMPUTED}: not computed yet.\n"
+        f"read differences of 10 meV with care. {NOT_COMPUTED}: not computed.\n"
     )
     return markdown_table(["structure", *columns], rows) + note
 
@@ -108,12 +109,12 @@ def account_markdown(account: Sequence[Mapping[str, Any]]) -> str:
     """Structure by structure: energy in PBE, relaxed at the run's potential, found or not."""
     rows = []
     for row in account:
-        relaxed = [f"{entry['ev_per_fu']:.4f} ({name})" for name, entry in row["relaxed"].items()]
+        relaxed = [f"{entry['ev_per_fu']:.4f}" for entry in row["relaxed"].values()]
         rows.append(
             [
                 f"{row['table']} {row['space_group']} (Z = {row['z']})",
                 _cell(row["gpaw_mev_above_alpha"]),
-                ", ".join(relaxed) or "not relaxed in this profile",
+                ", ".join(relaxed) or NOT_COMPUTED,
                 "yes" if row["found_by_search"] else "no",
                 "yes" if row["found_by_model"] else "no",
             ]

@@ -155,8 +155,8 @@ def _row(
         "gpaw_ev_per_fu": gpaw,
         "gpaw_relaxed_ev_per_fu": None,
         "gpaw_mev_above_alpha": None if gpaw is None or alpha is None else round(1e3 * (gpaw - alpha), 1),
-        "found_by_search": _found(run, ranked, structure, "random_search"),
-        "found_by_model": _found(run, ranked, structure, "paper"),
+        "found_by_search": _found(run, ranked, structure, result, "random_search"),
+        "found_by_model": _found(run, ranked, structure, result, "paper"),
     }
 
 
@@ -172,12 +172,21 @@ def _relaxed_entry(run: Run, result: RelaxationResult) -> dict[str, Any]:
     }
 
 
-def _found(run: Run, table: RankedTable, structure: Structure, method: str) -> dict[str, Any] | None:
-    """The best ranked crystal of a method that matches a published one, with the evidence."""
+def _found(
+    run: Run, table: RankedTable, structure: Structure, result: RelaxationResult | None, method: str
+) -> dict[str, Any] | None:
+    """The best ranked crystal that a method found and that is a published one, with the evidence.
+
+    Where the published one was relaxed at the potential of the ranking, the energies must agree too.
+    """
+    methods = {candidate.id: candidate.method for candidate in run.store.candidates()}
+    by_method = {owner for member, owner in table.groups.items() if methods[member].startswith(method)}
+    known = structure if result is None else result.structure
     for row, candidate in zip(table.frame.to_dict("records"), table.structures, strict=True):
-        if not str(row["method"]).startswith(method):
+        gap = 0.0 if result is None else abs(float(row["ev_per_fu"]) - result.energy_final)
+        if row["id"] not in by_method or gap > ENERGY_WINDOW:
             continue
-        rms = matches(candidate, structure)
+        rms = matches(candidate, known)
         if rms is not None:
             command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
             return {"id": row["id"], "rms": rms, "ev_per_fu": row["ev_per_fu"], "command": command}

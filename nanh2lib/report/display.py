@@ -12,6 +12,7 @@ from typing import Any
 
 from nanh2lib.errors import InputError
 from nanh2lib.report.drawing import write_bytes
+from nanh2lib.report.html_table import typeset
 
 STYLE = """<style>
 .nanh2-figure{margin:1rem 0;text-align:left}
@@ -27,6 +28,8 @@ html[data-theme="dark"] .cell_output .widget-subarea{background:none!important;p
 html[data-theme="dark"] .cell_output .nanh2-figure img{padding:0!important}
 .cell_output:has(.nanh2-live),.jp-OutputArea:has(.nanh2-live){display:flex;flex-wrap:wrap;gap:1rem}
 .cell_output:has(.nanh2-live)>*,.jp-OutputArea:has(.nanh2-live)>*{flex:1 1 320px;min-width:0}
+.nanh2-strip{overflow-x:auto}
+.nanh2-strip img{width:min(760px,max(100%,560px));max-width:none!important}
 .nanh2-dark{display:none!important}
 html[data-theme="dark"] .nanh2-dark{display:inline!important}
 html[data-theme="dark"] .nanh2-light{display:none!important}
@@ -54,7 +57,7 @@ def data_uri(data: bytes, mime: str) -> str:
 
 
 def _figure_html(images: str, caption: str, *, extra: str = "", live: bool = False) -> str:
-    note = f"<figcaption>{html.escape(caption)}{extra}</figcaption>" if caption or extra else ""
+    note = f"<figcaption>{html.escape(typeset(caption))}{extra}</figcaption>" if caption or extra else ""
     names = "nanh2-figure nanh2-live" if live else "nanh2-figure"
     return f'<figure class="{names}">{images}{note}</figure>'
 
@@ -73,6 +76,8 @@ class Picture:
         Shown width, CSS pixels.
     live : object or None
         nglview widget, shown after the picture.
+    strip : bool
+        Frames side by side: on a narrow page the picture scrolls instead of shrinking.
     """
 
     png: bytes
@@ -80,6 +85,7 @@ class Picture:
     caption: str = ""
     width: int = 560
     live: Any = None
+    strip: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alt", _checked_alt(self.alt))
@@ -93,7 +99,8 @@ class Picture:
         return f'<img class="nanh2-paper dark-light" src="{source}" alt="{alt}" width="{self.width}">'
 
     def _repr_html_(self) -> str:
-        return STYLE + _figure_html(self.image_html(), self.caption, live=self.live is not None)
+        image = f'<div class="nanh2-strip" tabindex="0">{self.image_html()}</div>' if self.strip else self.image_html()
+        return STYLE + _figure_html(image, self.caption, live=self.live is not None)
 
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display
@@ -177,8 +184,8 @@ class GalleryItem:
             address = data_uri(self.cif.encode(), "chemical/x-cif")
             name = html.escape(self.file_name, quote=True)
             link = f'<br><a href="{address}" download="{name}">CIF ({name})</a>'
-        note = f"<br>{html.escape(self.note)}" if self.note else ""
-        extra = f"<strong>{html.escape(self.title)}</strong>{note}{link}"
+        note = f"<br>{html.escape(typeset(self.note))}" if self.note else ""
+        extra = f"<strong>{html.escape(typeset(self.title))}</strong>{note}{link}"
         return _figure_html(self.picture.image_html(), "", extra=extra)
 
 
@@ -209,7 +216,7 @@ class Gallery:
         panes = []
         for k, side in enumerate(("First", "Second")):
             options = "".join(
-                f'<option value="{i}"{" selected" if i == k else ""}>{html.escape(item.title)}</option>'
+                f'<option value="{i}"{" selected" if i == k else ""}>{html.escape(typeset(item.title))}</option>'
                 for i, item in enumerate(self.items)
             )
             panes.append(

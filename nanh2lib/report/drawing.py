@@ -311,7 +311,7 @@ def crystal_figure(
         draw_crystal(s, camera=camera, width=each, max_height=round(0.82 * each), extent=extent) for s in structures
     ]
     rows = [drawn[k : k + columns] for k in range(0, len(drawn), columns)]
-    font = float(np.clip(each / 62, 6.5, 13))
+    font = float(np.clip(each / 46, 9.5, 13))
     head = round(font * 1.9 * dpi / 72) if labels else 0
     foot = round(max(font, 8.5) * 2.1 * dpi / 72)
     heights = [max(image.shape[0] for image, _, _ in row) + head for row in rows]

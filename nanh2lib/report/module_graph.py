@@ -134,7 +134,7 @@ def draw_module_graph(path: str | Path, graph: Mapping[str, frozenset[str]] | No
         for below in sorted(imported):
             _arrow(axes, place[part], place[below])
     for part, (x, y) in place.items():
-        axes.text(x, y, part, ha="center", va="center", fontsize=10, color="#1a1a1a", zorder=3, family="monospace")
+        axes.text(x, y, part, ha="center", va="center", fontsize=13, color="#1a1a1a", zorder=3, family="monospace")
         _box(axes, x, y)
     axes.set(xlim=(-widest / 2 - 0.1, widest / 2 + 0.1), ylim=(-0.5, max(rows) + 0.5))
     axes.set_axis_off()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -17,24 +16,10 @@ import pandas as pd
 
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.report.drawing import write_bytes
+from nanh2lib.report.html_table import html_table
 
 NOT_PRINTED = "–"
 """Stands where the publication gives no number, or where a difference has no meaning."""
-
-_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_NUMBER = re.compile(r"[+-]?\d[\d.]*(e[+-]?\d+)?|–")
-_STYLE = """<style>
-.nanh2-numbers{margin:1rem 0;text-align:left}
-.nanh2-numbers figcaption{margin:0 0 .4rem;font-size:.92em;line-height:1.4;text-align:left}
-.nanh2-numbers figcaption,.nanh2-numbers td,.nanh2-numbers th{color:var(--pst-color-text-base,inherit)}
-.nanh2-scroll{overflow-x:auto}
-.nanh2-numbers table{display:table;width:auto;margin:0;border-collapse:collapse;font-size:.92em}
-.nanh2-numbers th,.nanh2-numbers td{padding:.22rem .8rem .22rem .3rem;text-align:left;vertical-align:top;border:0}
-.nanh2-numbers thead th{vertical-align:bottom;border-bottom:2px solid var(--pst-color-border,#888)}
-.nanh2-numbers tbody tr{border-bottom:1px solid var(--pst-color-border,#ccc)}
-.nanh2-numbers tbody th{font-weight:600}
-.nanh2-numbers td.number{font-variant-numeric:tabular-nums}
-</style>"""
 
 
 def run_words(profile: str, seed: int, potential: str | None = None) -> str:
@@ -71,37 +56,9 @@ class NumberTable:
         return f"{self.caption}\n{self.frame.to_string()}"
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{escape(typeset(str(name)))}</th>' for name in ("", *self.frame.columns))
-        body = "".join(
-            f'<tr><th scope="row">{escape(typeset(str(name)))}</th>'
-            + "".join(_html_cell(cell) for cell in row)
-            + "</tr>"
-            for name, row in zip(self.frame.index, self.frame.to_numpy(), strict=True)
-        )
-        caption = f"<figcaption>{escape(typeset(self.caption))}</figcaption>"
-        table = f'<div class="nanh2-scroll"><table class="nanh2-table"><thead><tr>{head}</tr></thead>'
-        return f'{_STYLE}<figure class="nanh2-numbers">{caption}{table}<tbody>{body}</tbody></table></div></figure>'
-
-
-def _html_cell(cell: Any) -> str:
-    text = str(cell)
-    kind = ' class="number"' if _NUMBER.fullmatch(text) else ""
-    return f"<td{kind}>{escape(typeset(text))}</td>"
-
-
-def typeset(text: str) -> str:
-    """Plain ASCII notation as it is printed: screw axes and formulas with subscripts, units, signs.
-
-    Examples
-    --------
-    >>> typeset("P2_1/c, NaNH2, 46.4 A^3, 1.03 +- 0.02 A")
-    'P2₁/c, NaNH₂, 46.4 Å³, 1.03 ± 0.02 Å'
-    """
-    text = re.sub(r"(?<=\d)_(\d)", lambda found: found[1].translate(_SUBSCRIPTS), text)
-    text = re.sub(r"NH2\b", "NH₂", text)
-    text = re.sub(r"(?<=\d) A(\^3)?\b", lambda found: " Å³" if found[1] else " Å", text)
-    text = re.sub(r"(?<![A-Za-z])A\^3", "Å³", text)
-    return text.replace("+-", "±").replace(">= ", "≥ ").replace("<= ", "≤ ")
+        cells = ([str(cell) for cell in row] for row in self.frame.to_numpy())
+        rows = [(str(name), row) for name, row in zip(self.frame.index, cells, strict=True)]
+        return html_table(self.caption, [str(name) for name in self.frame.columns], rows)
 
 
 def number_table(
@@ -127,7 +84,8 @@ def number_table(
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_dict(dict(rows), orient="index")
     words = frame.map(lambda value: _cell(value, digits))
-    return NumberTable(words, f"{caption.rstrip('.')}. ({run_words(profile, seed, potential).capitalize()}.)")
+    stop = "" if caption.endswith(("?", "!")) else "."
+    return NumberTable(words, f"{caption.rstrip('.')}{stop} ({run_words(profile, seed, potential).capitalize()}.)")
 
 
 def three_columns(

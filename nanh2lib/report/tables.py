@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.errors import InputError
 from nanh2lib.records import Candidate
+from nanh2lib.report.html_table import html_table
 from nanh2lib.report.molecules import find_molecules
 from nanh2lib.report.published import PrintedRow, PrintedTable, PublishedStructure, expand_orbits
 from nanh2lib.report.setting import SettledCrystal, settle
@@ -100,16 +100,9 @@ class StructureTable:
 
     def html(self) -> str:
         """Write the table as HTML, title as its caption."""
-        rows = [("a, b, c (Å)", *self.table.lengths), (f"{', '.join(GREEK)} (°)", *self.table.angles)]
-        rows += [(f"{row.element}({row.label})", row.x, row.y, row.z) for row in self.table.rows]
-        body = "".join(
-            f'<tr><th scope="row" style="text-align:left">{first}</th>'
-            + "".join(f'<td style="text-align:right">{cell}</td>' for cell in cells)
-            + "</tr>"
-            for first, *cells in rows
-        )
-        caption = f'<caption style="caption-side:top;text-align:left"><strong>{escape(self.title)}</strong></caption>'
-        return f'<table class="dataframe nanh2-table">{caption}<tbody>{body}</tbody></table>'
+        rows = [("a, b, c (Å)", self.table.lengths), (f"{', '.join(GREEK)} (°)", self.table.angles)]
+        rows += [(f"{row.element}({row.label})", (row.x, row.y, row.z)) for row in self.table.rows]
+        return html_table(self.title, (), rows)
 
     def _repr_html_(self) -> str:
         return self.html()

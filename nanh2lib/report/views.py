@@ -57,6 +57,8 @@ SYSTEMS = (
 NGL_FIELD_OF_VIEW = 40.0  # degrees, NGL's own
 VIEW_MARGIN = 0.6  # A
 NARROWEST_VIEW = 330  # CSS pixels: a live view opens so that the cell fits a phone
+WIDTH_BESIDE = 360  # CSS pixels: a picture with a live view beside it
+FRAMES_IN_A_ROW = 3
 PIXELS_PER_POINT = 2
 """Pictures are drawn at twice the shown width, so that they stay sharp on fine screens."""
 
@@ -158,7 +160,7 @@ def show(
     camera : Camera, optional
         Where it is seen from.
     width : int
-        Shown width, CSS pixels.
+        Shown width, CSS pixels, at most; with a live view beside it a picture is narrower.
 
     Returns
     -------
@@ -174,7 +176,8 @@ def show(
         except MissingDependencyError:
             caption = f"{caption} (For a view that turns, install the extra: pip install 'nanh2lib[book]'.)".strip()
     text = alt if alt is not None else alt_text(crystal, camera=camera)
-    return Picture(structure_png(crystal, camera=camera, width=width), text, caption, width, view)
+    shown = width if view is None else min(width, WIDTH_BESIDE)
+    return Picture(structure_png(crystal, camera=camera, width=shown), text, caption, shown, view)
 
 
 def pdb_text(crystal: Crystal) -> str:
@@ -303,7 +306,7 @@ def film_strip(
     camera : Camera, optional
         The same for all; by default along the last frame's shortest axis.
     columns : int, optional
-        Frames in a row.
+        Frames in a row, at most three by default.
     width : int
         Shown width, CSS pixels.
 
@@ -322,13 +325,13 @@ def film_strip(
         labels=labels,
         camera=camera,
         width=PIXELS_PER_POINT * width,
-        columns=columns,
+        columns=columns or min(len(structures), FRAMES_IN_A_ROW),
         same_frame=True,
     )
     if alt is None:
         names = f" ({', '.join(labels)})" if labels else ""
         alt = f"Film strip of {len(structures)} frames{names}. Last frame: {alt_text(structures[-1], camera=camera)}"
-    return Picture(figure_png(figure), alt, caption, width)
+    return Picture(figure_png(figure), alt, caption, width, strip=True)
 
 
 def gallery(

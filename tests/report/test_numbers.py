@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.numbers import (
     NumberTable,
     check_claims,
@@ -17,7 +18,6 @@ from nanh2lib.report.numbers import (
     plain_numbers,
     run_words,
     three_columns,
-    typeset,
     write_results,
 )
 
@@ -30,7 +30,7 @@ def test_each_table_names_profile_seed_and_potential():
     assert table.frame.loc["alpha"].tolist() == ["1.23", "3", "–"]
     html = table._repr_html_()
     assert html.count("<figcaption") == 1
-    assert html.count('scope="row"') == 1
+    assert html.count('<th scope="row" class="short">alpha</th>') == 1
     assert '<td class="number">1.23</td>' in html
     assert run_words("full", 3) == "profile full, seed 3, no potential used"
     with pytest.raises(InputError, match="caption"):

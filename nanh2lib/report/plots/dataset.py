@@ -78,6 +78,7 @@ def energy_histogram(
     bins: int = 40,
     marks: Mapping[str, float] | None = None,
     density: bool = False,
+    counted: str = "structures",
 ) -> ReportFigure:
     """Draw distributions of energies, one step line a data set.
 
@@ -92,6 +93,8 @@ def energy_histogram(
         Named positions drawn as dashed lines, e.g. ``{"alpha": 0.0}``.
     density : bool
         Shares instead of numbers, for sets of different size.
+    counted : str
+        What the numbers count.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def energy_histogram(
     for name, position in (marks or {}).items():
         guide_line(axes, x=position, label=name)
     axes.set_xlabel(xlabel)
-    axes.set_ylabel("Share of structures" if density else "Structures")
+    axes.set_ylabel(f"Share of {counted}" if density else f"{counted[:1].upper()}{counted[1:]}")
     axes.legend()
     return figure
 

@@ -75,9 +75,9 @@ def parity_plot(
             marker=MARKERS[k % len(MARKERS)], rasterized=len(x) > 500, zorder=3,
         )  # fmt: skip
         ordered = len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0  # without an order there is no rank correlation
-        rank = float(spearmanr(x, y).statistic) if ordered else float("nan")
+        rank = f"{float(spearmanr(x, y).statistic):.2f}" if ordered else "–"
         error = float(np.abs(y - x).mean())
-        axes.set_title(f"{name}\nMAE {error:.3g} {unit}, rank corr. {rank:.2f}", fontsize=10)
+        axes.set_title(f"{name}\nMAE {error:.3g} {unit}, rank corr. {rank}", fontsize=10)
         for point, label in enumerate(names or ()):
             axes.annotate(label, (x[point], y[point]), xytext=(5, -3), textcoords="offset points", fontsize=7.5)
         axes.set_xlim(low - margin, high + margin)
@@ -143,6 +143,7 @@ def energy_ranking(
     axes.set_ylim(low - margin, high + margin)
     last = {name: [(k, columns[key][name]) for k, key in enumerate(keys) if name in columns[key]][-1] for name in names}
     heights = spread([last[name][1] for name in names], 0.052 * (high - low + 2 * margin))
+    axes.set_ylim(min(low, heights.min()) - margin, max(high, heights.max()) + margin)  # room for the names too
     for name, height in zip(names, heights, strict=True):
         axes.annotate(
             name, (last[name][0] + half, last[name][1]), xytext=(len(keys) - 1 + half + 0.22, height), va="center",

@@ -117,7 +117,7 @@ def count_bars(
     if log:
         axes.set_xscale("log")
     elif decimals == 0:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.1)
     if len(counts) > 1:
