@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from importlib.metadata import version
@@ -201,6 +202,33 @@ def _halving(places: Sequence[int]) -> list[int]:
             order.append(middle)
             gaps += [(low, middle), (middle, high)]
     return [places[i] for i in order]
+
+
+def first_principles_sample(entries: Sequence[Candidate], per_setting: int = 5) -> list[tuple[Candidate, str]]:
+    """Crystals to compute from first principles: spread over settings, energies and degrees of relaxation.
+
+    Of each setting entries are taken as `spread_over_energies` does; in turn they give their crystal
+    as relaxed fully, in the fixed cell, and raw. Settings with small primitive cells come first, so
+    that the beginning of the list is the cheap part.
+
+    Returns
+    -------
+    list of (Candidate, str)
+        Entry and frame, one of `nanh2lib.store.dataset.FRAMES`.
+    """
+    frames = ("relaxed", "relaxed_fixed", "raw")
+    with_all = [entry for entry in entries if entry.relaxed is not None and entry.relaxed.usable]
+    chosen: list[tuple[int, int, Candidate, str]] = []
+    turns: Counter[int] = Counter()
+    for entry in spread_over_energies(with_all, per_setting):
+        unit = entry.asymmetric_unit
+        if unit is not None:
+            turn = turns[unit.hall_number]
+            turns[unit.hall_number] += 1
+            frame = frames[(turn + unit.hall_number) % len(frames)]
+            chosen.append((-unit.template.space_group.centering_order, turn, entry, frame))
+    chosen.sort(key=lambda row: row[:2])
+    return [(entry, frame) for _, _, entry, frame in chosen]
 
 
 def export_dataset(run: Run, path: str | Path) -> dict[str, Any]:

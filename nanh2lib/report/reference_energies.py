@@ -80,7 +80,7 @@ class CommittedEnergies:
 
 
 def committed_dft_energies(path: str | Path | None = None, label: str | None = None) -> CommittedEnergies:
-    """Read the GPAW (PBE) energies that ``scripts/gpaw_published.py`` wrote.
+    """Read the GPAW (PBE) energies that ``scripts/gpaw_single_points.py`` wrote.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from nanh2lib.pipeline.dataset import (
     choose_members,
     dataset_stage,
     export_dataset,
+    first_principles_sample,
     members_of,
     spread_over_energies,
 )
@@ -176,3 +177,10 @@ def test_full_relaxations_are_spread_over_energies(run):
         every = sorted(e.relaxed_fixed.energy_final for e in entries if e.asymmetric_unit.hall_number == hall)
         chosen = {e.relaxed_fixed.energy_final for e in two if e.asymmetric_unit.hall_number == hall}
         assert chosen == {every[0], every[-1]}
+
+
+def test_the_first_principles_sample_mixes_frames_and_starts_with_small_cells(run):
+    sample = first_principles_sample(members_of(run))
+    assert len(sample) == 2, "one entry of each setting is fully relaxed"
+    assert {frame for _, frame in sample} <= {"raw", "relaxed_fixed", "relaxed"}
+    assert len({frame for _, frame in sample}) == 2

@@ -1,0 +1,136 @@
+"""GPAW (PBE) single points, resumable, kept in the project as JSON.
+
+    python scripts/gpaw_single_points.py published     # the eight published structures and alpha
+    python scripts/gpaw_single_points.py dataset       # a stratified sample of the shipped dataset
+    python scripts/gpaw_single_points.py convergence   # cutoff and k-mesh for three small cells
+
+Finished crystals are kept; a killed run goes on with the next one. Primitive cells throughout. An SCF
+that does not converge is kept with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+
+from nanh2lib.energy.gpaw_calculator import k_mesh
+from nanh2lib.energy.potentials import get_calculator
+from nanh2lib.energy.primitive import primitive_with_map
+from nanh2lib.errors import Nanh2Error
+from nanh2lib.files import write_atomically
+from nanh2lib.pipeline.dataset import first_principles_sample
+from nanh2lib.report.reference_energies import reference_crystals
+from nanh2lib.store.dataset import GPAW_FILE, data_directory, load_dataset
+
+RESULTS = Path("benchmarks", "results")
+CONVERGENCE = ((400.0, 0.4), (500.0, 0.4), (600.0, 0.4), (400.0, 0.3), (600.0, 0.3))
+
+
+def single_point(crystal: Structure, cutoff: float, k_spacing: float) -> dict[str, Any]:
+    """Energy of the primitive cell with everything that is needed to compute it again."""
+    primitive = primitive_with_map(crystal)[0]
+    settings = {"cutoff": cutoff, "k_spacing": k_spacing}
+    row: dict[str, Any] = {
+        "atoms": len(primitive),
+        "k_mesh": list(k_mesh(primitive.lattice.matrix, k_spacing)),
+        "settings": settings,
+        "date": datetime.date.today().isoformat(),
+    }
+    atoms = primitive.to_ase_atoms(msonable=False)
+    atoms.calc = get_calculator("gpaw", **settings)
+    start = time.perf_counter()
+    try:
+        energy = float(atoms.get_potential_energy())
+        row["total_energy_ev"] = energy
+        row["ev_per_fu"] = energy / (len(primitive) // 4)
+        row["max_force_ev_per_a"] = float(abs(atoms.get_forces()).max())
+    except (Nanh2Error, RuntimeError, ValueError) as error:
+        row["failure"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    row["seconds"] = round(time.perf_counter() - start, 1)
+    return row
+
+
+def read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+
+
+def label_of(cutoff: float, k_spacing: float) -> str:
+    return f"pw{cutoff:g}-k{k_spacing:g}"
+
+
+def published(cutoff: float, k_spacing: float) -> Iterator[str]:
+    """Smallest cells first."""
+    path, label = RESULTS / "gpaw_published.json", label_of(cutoff, k_spacing)
+    crystals = reference_crystals()
+    for key in sorted(crystals, key=lambda name: len(primitive_with_map(crystals[name])[0])):
+        rows = read(path)
+        if label not in rows.get(key, {}):
+            row = single_point(crystals[key], cutoff, k_spacing)
+            row["geometry"] = "shipped reference structure" if key == "alpha" else "as printed, errata applied"
+            rows.setdefault(key, {})[label] = row
+            write(path, rows)
+            yield f"{key} {row.get('ev_per_fu', row.get('failure'))}"
+
+
+def convergence(cutoff: float, k_spacing: float) -> Iterator[str]:
+    """The given settings are not used: a fixed ladder of them."""
+    path = RESULTS / "gpaw_convergence.json"
+    crystals = reference_crystals()
+    for key in ("S1-P21212", "alpha", "S1-Pcca"):
+        for ladder in CONVERGENCE:
+            rows = read(path)
+            if label_of(*ladder) not in rows.get(key, {}):
+                row = single_point(crystals[key], *ladder)
+                rows.setdefault(key, {})[label_of(*ladder)] = row
+                write(path, rows)
+                yield f"{key} {label_of(*ladder)} {row.get('ev_per_fu', row.get('failure'))}"
+
+
+def dataset(cutoff: float, k_spacing: float) -> Iterator[str]:
+    path = data_directory() / GPAW_FILE
+    for entry, frame in first_principles_sample(load_dataset()):
+        content = read(path)
+        rows = content.setdefault("rows", {})
+        result = {"relaxed_fixed": entry.relaxed_fixed, "relaxed": entry.relaxed}.get(frame)
+        structure = entry.structure if result is None else result.structure
+        key = f"{entry.id}/{frame}"
+        if key not in rows:
+            rows[key] = {**single_point(structure, cutoff, k_spacing), "id": entry.id, "frame": frame}
+            content["command"] = (
+                f"python scripts/gpaw_single_points.py dataset --cutoff {cutoff:g} --k-spacing {k_spacing:g}"
+            )
+            write(path, content)
+            yield f"{key} {rows[key].get('ev_per_fu', rows[key].get('failure'))}"
+
+
+SETS: dict[str, Callable[[float, float], Iterator[str]]] = {
+    "published": published,
+    "dataset": dataset,
+    "convergence": convergence,
+}
+
+
+def main() -> None:
+    """Compute what is missing of a set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--cutoff", type=float, default=400.0, help="eV")
+    parser.add_argument("--k-spacing", type=float, default=0.4, help="1/A, reciprocal lengths with 2 pi")
+    options = parser.parse_args()
+    for line in SETS[options.set](options.cutoff, options.k_spacing):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
