@@ -6,10 +6,13 @@ import difflib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
+from nanh2lib.diffusion.geometric.model import GeometricSettings
+from nanh2lib.diffusion.geometric.network import NetworkSettings
+from nanh2lib.diffusion.geometric.sampling import GeometricSamplingSettings
 from nanh2lib.diffusion.models import TrainingSettings
 from nanh2lib.diffusion.sampling import SamplingSettings
 from nanh2lib.energy.labels import LabelSettings
@@ -76,6 +79,62 @@ class DatasetSettings(StageSettings):
     relaxed_per_setting: int = Field(default=15, ge=0)
 
 
+class HeldOutSettings(StageSettings):
+    """What a model must not have seen to be judged fairly.
+
+    Attributes
+    ----------
+    level : float
+        Energy above alpha at which finds are judged, eV per formula unit.
+    margin : float
+        Everything up to ``level + margin`` above alpha is left out of training, in all templates,
+        and with it every crystal that matches one left out.
+    """
+
+    level: float = Field(default=0.05, ge=0)
+    margin: float = Field(default=0.02, ge=0)
+
+
+class GeometricRunSettings(StageSettings):
+    """The geometric model in a run: what it learns from, its networks, and how it samples.
+
+    Attributes
+    ----------
+    structures : {"relaxed_fixed", "generated"}
+        Learn from rigid units relaxed in the fixed cell, or from crystals as the search made them
+        (ablation).
+    temperature : float or None
+        Weight of a crystal in the loss is exp(-(E - mean E) / temperature), eV per formula unit,
+        normalised; None: equal weights.
+    held_out : HeldOutSettings or None
+        None: learn from everything.
+    duplicates : DuplicateSettings
+        Which training crystals count as one: these stay on one side of the validation split.
+    training : GeometricSettings
+        Of the score network.
+    energy : GeometricSettings
+        Of the energy network, smaller because guidance differentiates it at each step.
+    guide : {"none", "paper", "noised", "x0"}
+        Where guided samples ask the energy network.
+    templates : tuple of int
+        Hall numbers that are sampled, all units on general positions.
+    sampling : GeometricSamplingSettings
+        ``count`` samples of each template; without corrector.
+    """
+
+    structures: Literal["relaxed_fixed", "generated"] = "relaxed_fixed"
+    temperature: float | None = Field(default=None, gt=0)
+    held_out: HeldOutSettings | None = None
+    duplicates: DuplicateSettings = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
+    training: GeometricSettings = Field(default_factory=GeometricSettings)
+    energy: GeometricSettings = GeometricSettings(
+        epochs=150, network=NetworkSettings(features=32, channels=8, layers=2, cutoff=5.0, radial=12)
+    )
+    guide: Literal["none", "paper", "noised", "x0"] = "x0"
+    templates: tuple[int, ...] = (81, 6, 115, 2, 16)
+    sampling: GeometricSamplingSettings = GeometricSamplingSettings(corrector_steps=0)
+
+
 class RunConfig(StageSettings):
     """Everything a run depends on.
 
@@ -88,10 +147,14 @@ class RunConfig(StageSettings):
     seed : int
         Seed of every stage.
     store : str or None
-        URL of the candidate store; None: an SQLite file in the run's folder.
+        Of the candidates: an SQLite file, or ``postgresql://user@host/name`` (one database for each
+        run); None: an SQLite file in the run's folder.
     compound : str or None
         YAML file with rigid units; None: sodium amide.
-    search, label, training, sampling, validation, selection, relaxation, ranking, dataset
+    model : {"paper", "geometric"}
+        Which model ``train`` and ``sample`` mean: the supplement's (sections ``training`` and
+        ``sampling``) or ours (section ``geometric``).
+    search, label, training, sampling, validation, selection, relaxation, ranking, dataset, geometric
         One settings model for each stage.
     """
 
@@ -100,6 +163,7 @@ class RunConfig(StageSettings):
     seed: int = Field(default=0, ge=0)
     store: str | None = None
     compound: str | None = None
+    model: Literal["paper", "geometric"] = "paper"
     search: SearchSettings = Field(default_factory=SearchSettings)
     label: LabelSettings = Field(default_factory=LabelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
@@ -109,6 +173,7 @@ class RunConfig(StageSettings):
     relaxation: RelaxationSettings = Field(default_factory=RelaxationSettings)
     ranking: RankingSettings = Field(default_factory=RankingSettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
+    geometric: GeometricRunSettings = Field(default_factory=GeometricRunSettings)
 
 
 def load_config(

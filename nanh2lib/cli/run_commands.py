@@ -13,8 +13,10 @@ from nanh2lib.cli.options import (
     JsonOption,
     ProfileOption,
     QuietOption,
+    RetryOption,
     RunOption,
     SeedOption,
+    StoreOption,
     make_run,
     print_json,
     print_summary,
@@ -46,6 +48,7 @@ def search(
     compound: Annotated[
         Path | None, typer.Option("--compound", help="YAML file with your own rigid units.", show_default=False)
     ] = None,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -56,7 +59,7 @@ def search(
     """
     from nanh2lib.pipeline.search import search_stage, template_counts
 
-    opened = make_run(run, profile, config, seed, quiet, compound)
+    opened = make_run(run, profile, config, seed, quiet, compound, store)
     if not as_json:
         print_summary("Site templates that add up to Z, by setting:", template_counts(opened), False)
     print_summary(f"Random search into {opened.directory}", search_stage(opened), as_json)
@@ -69,6 +72,8 @@ def label(
     config: ConfigOption = None,
     potential: PotentialOption = None,
     executor: ExecutorOption = "serial",
+    retry_failures: RetryOption = False,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -87,8 +92,9 @@ def label(
             if any(row["ev_per_fu"] is None for row in rows):
                 raise typer.Exit(1)
             return
-        opened = make_run(run, profile, config, seed, quiet)
-        print_summary(f"Labels in {opened.directory}", label_stage(opened, potential, workers), as_json)
+        opened = make_run(run, profile, config, seed, quiet, store=store)
+        summary = label_stage(opened, potential, workers, retry_failures=retry_failures)
+        print_summary(f"Labels in {opened.directory}", summary, as_json)
 
 
 def _print_labels(rows: list[dict[str, Any]]) -> None:
@@ -105,24 +111,29 @@ def train(
     run: RunOption = None,
     profile: ProfileOption = "default",
     config: ConfigOption = None,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train the noise and energy models on the run's labelled structures; resumable.
+    """Train the models that `model: paper` or `model: geometric` in the configuration names; resumable.
+
+    The paper's learn from the run's labelled structures, the geometric one from those relaxed in the
+    fixed cell.
 
     Example: `nanh2 train --profile smoke`
     """
-    from nanh2lib.pipeline.model import train as train_stage
+    from nanh2lib.pipeline.generators import train_model
 
-    opened = make_run(run, profile, config, seed, quiet)
-    print_summary(f"Models in {opened.directory / 'models'}", train_stage(opened), as_json)
+    opened = make_run(run, profile, config, seed, quiet, store=store)
+    print_summary(f"Models in {opened.directory / 'models'}", train_model(opened), as_json)
 
 
 def sample(
     run: RunOption = None,
     profile: ProfileOption = "default",
     config: ConfigOption = None,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -131,10 +142,10 @@ def sample(
 
     Example: `nanh2 sample --profile smoke`
     """
-    from nanh2lib.pipeline.model import sample_stage
+    from nanh2lib.pipeline.generators import sample_model
 
-    opened = make_run(run, profile, config, seed, quiet)
-    print_summary(f"Samples in {opened.directory}", sample_stage(opened), as_json)
+    opened = make_run(run, profile, config, seed, quiet, store=store)
+    print_summary(f"Samples in {opened.directory}", sample_model(opened), as_json)
 
 
 def relax(
@@ -145,6 +156,8 @@ def relax(
     potential: PotentialOption = None,
     executor: ExecutorOption = "serial",
     out: Annotated[Path, typer.Option("--out", help="Folder for the relaxed CIF files.")] = Path("relaxed"),
+    retry_failures: RetryOption = False,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -163,14 +176,16 @@ def relax(
             if not all(row["usable"] for row in rows):
                 raise typer.Exit(1)
             return
-        opened = make_run(run, profile, config, seed, quiet)
-        print_summary(f"Relaxations in {opened.directory}", relax_stage(opened, workers), as_json)
+        opened = make_run(run, profile, config, seed, quiet, store=store)
+        summary = relax_stage(opened, workers, retry_failures=retry_failures)
+        print_summary(f"Relaxations in {opened.directory}", summary, as_json)
 
 
 def rank(
     run: RunOption = None,
     profile: ProfileOption = "default",
     config: ConfigOption = None,
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -181,7 +196,7 @@ def rank(
     """
     from nanh2lib.pipeline.refine import rank_stage
 
-    opened = make_run(run, profile, config, seed, quiet)
+    opened = make_run(run, profile, config, seed, quiet, store=store)
     print_summary(f"Ranking in {opened.directory / 'tables'}", rank_stage(opened), as_json)
 
 
@@ -193,6 +208,7 @@ def reproduce(
     profile: ProfileOption = "default",
     config: ConfigOption = None,
     executor: ExecutorOption = "processes:2",
+    store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -207,7 +223,7 @@ def reproduce(
 
     if what not in ("all", "tables"):
         raise InputError(f"reproduce {what!r}: choose 'all' or 'tables'")
-    opened = make_run(run, profile, config, seed, quiet)
+    opened = make_run(run, profile, config, seed, quiet, store=store)
     if not as_json:
         print(f"Profile {profile}: {work.expected_time(opened)}")
     with make_executor(executor) as workers:

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.book_tables import write_book_tables
+from nanh2lib.pipeline.generators import sample_model, train_model
 from nanh2lib.pipeline.labels import label_stage
-from nanh2lib.pipeline.model import sample_stage, train
 from nanh2lib.pipeline.refine import rank_stage, ranked_table, relax_stage
 from nanh2lib.pipeline.run import Run, read_json, write_json
 from nanh2lib.pipeline.search import search_stage
@@ -45,8 +45,8 @@ def pipeline(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     stages: Sequence[tuple[str, Callable[[], dict[str, Any]]]] = (
         ("search", lambda: search_stage(run)),
         ("label", lambda: label_stage(run, executor=executor)),
-        ("train", lambda: train(run)),
-        ("sample", lambda: sample_stage(run)),
+        ("train", lambda: train_model(run)),
+        ("sample", lambda: sample_model(run)),
         ("relax", lambda: relax_stage(run, executor)),
         ("rank", lambda: rank_stage(run)),
     )

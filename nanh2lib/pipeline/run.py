@@ -14,6 +14,7 @@ from nanh2lib.config import RunConfig, load_config
 from nanh2lib.errors import InputError, StoreError
 from nanh2lib.files import write_atomically
 from nanh2lib.store import CandidateStore
+from nanh2lib.store.connection import is_postgresql, without_password
 
 CONFIG_FILE = "config.json"
 
@@ -71,16 +72,23 @@ def open_run(
     InputError
         The folder holds a run with another configuration; its results are left as they are.
     StoreError
-        The folder cannot be written.
+        The folder cannot be written, or the store's URL cannot be read.
+
+    Notes
+    -----
+    A run keeps to the store that it began with: later calls need not name it. Its URL is written
+    down without the password, which PGPASSWORD, ``~/.pgpass`` or the URL of each call must give.
     """
     settings = load_config(config) if isinstance(config, str) else config
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     folder = Path(directory)
     record = folder / CONFIG_FILE
+    found = _with_defaults(read_json(record), str(record)) if record.exists() else None
+    settings = settings.model_copy(update={"store": _store_url(settings.store, found)})
     wanted = settings.model_dump(mode="json")
-    if record.exists():
-        found = read_json(record)
+    wanted["store"] = without_password(settings.store) if settings.store is not None else None
+    if found is not None:
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise InputError(
@@ -90,6 +98,21 @@ def open_run(
     else:
         write_json(record, wanted)
     return Run(folder, settings, progress)
+
+
+def _store_url(given: str | None, found: Mapping[str, Any] | None) -> str | None:
+    """Store of a run: the one named, else the one recorded; files by their full path, from wherever it is opened."""
+    if given is None:
+        return found.get("store") if found is not None else None
+    return given if is_postgresql(given) else str(Path(given).absolute())
+
+
+def _with_defaults(recorded: dict[str, Any], source: str) -> dict[str, Any]:
+    """A recorded configuration; settings that did not exist when it was written have their defaults."""
+    try:
+        return RunConfig.from_mapping(recorded, source).model_dump(mode="json")
+    except InputError:  # of another version: compared as it stands
+        return recorded
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -271,8 +271,8 @@ class CrystalNetwork(UnitNetwork):
         for (p, q), block in geometry.blocks.items():
             key = f"{p}_{q}"
             edges.append(self.edge[key](block.radial))
-            weights = self.direction[key].weight.T.unflatten(0, (-1, block.basis.shape[-1]))[block.classes]
-            weights = torch.bmm(block.basis, weights)  # (A, E', channels)
+            by_class = self.direction[key].get_parameter("weight").T.unflatten(0, (-1, block.basis.shape[-1]))
+            weights = torch.bmm(block.basis, by_class[block.classes])  # (A, E', channels)
             directions.append(weights.permute(1, 2, 0) @ block.direction.transpose(0, 1))
         return torch.cat(edges), torch.cat(directions)
 

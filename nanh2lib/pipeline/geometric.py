@@ -1,0 +1,229 @@
+"""Training and sampling of the geometric model as stages of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanh2lib.config import GeometricRunSettings
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.crystal.expansion import expand
+from nanh2lib.diffusion.geometric.checkpoint import (
+    GeometricModels,
+    load_geometric_models,
+    save_geometric_models,
+)
+from nanh2lib.diffusion.geometric.guidance import Guide, NetworkGuide
+from nanh2lib.diffusion.geometric.sampling import (
+    GeometricSamples,
+    GeometricSamplingSettings,
+    Tools,
+    sample_geometric,
+)
+from nanh2lib.diffusion.geometric.training import train_geometric_energy_model, train_geometric_model
+from nanh2lib.errors import CheckpointError, InputError
+from nanh2lib.pipeline.draws import general_template
+from nanh2lib.pipeline.geometric_data import GeometricTrainingSet, geometric_training_set
+from nanh2lib.pipeline.model_card import geometric_card
+from nanh2lib.pipeline.run import Run, stage, write_text
+from nanh2lib.pipeline.search import candidate_id
+from nanh2lib.records import Candidate
+from nanh2lib.search.lattice_prior import ALPHA_CELL
+from nanh2lib.search.push_apart import push_apart
+from nanh2lib.settings import config_hash, package_version
+from nanh2lib.validation import validate
+
+
+def geometric_path(run: Run, settings: GeometricRunSettings | None = None) -> Path:
+    """Where the run's geometric models are kept: apart for those that learned from a reduced set."""
+    settings = settings or run.config.geometric
+    name = "geometric" if settings.held_out is None else "geometric_heldout"
+    return run.path("models", f"{name}.json")
+
+
+def train_geometric(run: Run) -> dict[str, Any]:
+    """Train score and energy networks on the run's relaxed crystals; a killed run goes on where it was.
+
+    Returns
+    -------
+    dict
+        Crystals, groups of equal ones, crystals left out, energy calls charged, losses, errors of the
+        energy network beside those of the mean.
+    """
+    data = geometric_training_set(run)
+
+    def work() -> dict[str, Any]:
+        models = fit_geometric(run, data)
+        target = save_geometric_models(geometric_path(run), models)
+        summary = training_summary(models, data)
+        write_text(target.with_suffix(".md"), geometric_card(run, summary, models))
+        return summary
+
+    name = geometric_path(run).stem
+    return stage(run, f"train_{name}", f"{run.settings_key('geometric')}-{data.key}", work)
+
+
+def fit_geometric(run: Run, data: GeometricTrainingSet) -> GeometricModels:
+    """Score network and, unless guidance is off, the energy network that it asks for."""
+    settings, seed = run.config.geometric, {"seed": run.config.seed}
+    name = geometric_path(run).stem
+    score = train_geometric_model(
+        data.units,
+        settings.training.model_copy(update=seed),
+        weights=data.weights(settings.temperature),
+        groups=data.groups,
+        run_directory=run.path("models", f"{name}_score_run"),
+        progress=run.progress,
+    )
+    if settings.guide == "none":
+        return GeometricModels(score)
+    noised = settings.guide == "noised"
+    energy = train_geometric_energy_model(
+        data.units,
+        data.energies,
+        settings.energy.model_copy(update=seed),
+        noised=noised,
+        groups=data.groups,
+        run_directory=run.path("models", f"{name}_{'noised_' if noised else ''}energy_run"),
+        progress=run.progress,
+    )
+    return GeometricModels(score, noised_energy=energy) if noised else GeometricModels(score, energy)
+
+
+def training_summary(models: GeometricModels, data: GeometricTrainingSet) -> dict[str, Any]:
+    """What was learned from what."""
+    history = models.score.history
+    energy = models.energy or models.noised_energy
+    return {
+        "structures": len(data),
+        "different": len(set(data.groups)),
+        "left_out": data.left_out,
+        "evaluations_charged": data.evaluations,
+        "templates": len(models.score.vocabulary.templates),
+        "space_groups": len(models.score.vocabulary.halls),
+        "epochs": history.epochs,
+        "training_loss": history.loss[-1],
+        "validation_loss": history.validation_loss[-1],
+        "energy_metrics": {} if energy is None else dict(energy.history.metrics),
+    }
+
+
+def load_geometric(run: Run) -> GeometricModels:
+    """The run's trained geometric models.
+
+    Raises
+    ------
+    CheckpointError
+        Not trained yet, or a damaged or foreign checkpoint.
+    """
+    return load_geometric_models(geometric_path(run))
+
+
+def guides_of(models: GeometricModels, guide: str) -> tuple[Guide, ...]:
+    """The guides that a setting names.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint lacks the energy network that the guide asks.
+    """
+    if guide == "none":
+        return ()
+    energy = models.noised_energy if guide == "noised" else models.energy
+    if energy is None:
+        raise CheckpointError(f"guide {guide!r}: the checkpoint holds no energy network for it; train with guide set")
+    return (NetworkGuide(energy, at_denoised=guide == "x0"),)
+
+
+def draw_geometric(
+    models: GeometricModels,
+    template: Template,
+    settings: GeometricSamplingSettings,
+    guide: str = "none",
+    lattice_parameters: Sequence[float] = ALPHA_CELL,
+    *,
+    progress: bool = True,
+) -> GeometricSamples:
+    """Draw crystals on a template in one cell, guided by the energy network or not."""
+    cell = torch.tensor(tuple(lattice_parameters), dtype=torch.float64)
+    tools = Tools(guides=guides_of(models, guide))
+    return sample_geometric(models.score, template, settings, lattice_parameters=cell, tools=tools, progress=progress)
+
+
+def geometric_sample_stage(run: Run) -> dict[str, Any]:
+    """Sample each template with and without guidance, validate, push apart, and put all into the store.
+
+    Returns
+    -------
+    dict
+        By template and guidance: samples, how many pass before and after the push-apart corrector,
+        and the checks that the others fail.
+
+    Raises
+    ------
+    InputError
+        No trained model.
+    """
+    path = geometric_path(run)
+    try:
+        weights = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{path}: no trained model; run 'nanh2 train' with model: geometric first") from error
+    key = f"{run.settings_key('geometric', 'validation')}-{weights}"
+
+    def work() -> dict[str, Any]:
+        models, settings = load_geometric(run), run.config.geometric
+        guides = ["none"] if settings.guide == "none" else ["none", settings.guide]
+        return {
+            f"{template.space_group.symbol}, guide {guide}": _sample_one(run, models, template, guide, key)
+            for template in map(general_template, settings.templates)
+            for guide in guides
+        }
+
+    return stage(run, f"sample_{path.stem}", key, work)
+
+
+def _sample_one(run: Run, models: GeometricModels, template: Template, guide: str, key: str) -> dict[str, Any]:
+    settings = run.config.geometric.sampling.model_copy(update={"seed": run.config.seed})
+    units = draw_geometric(models, template, settings, guide, progress=run.progress).asymmetric_unit
+    raw = _candidates(run, units, guide, False, key)
+    pushed = push_apart([units[i] for i in range(len(units))], run.config.search.limits(), run.config.search.push)
+    corrected = _candidates(run, AsymmetricUnit.cat(list(pushed.units)), guide, True, key)
+    run.store.add([*raw, *corrected])
+    reasons = Counter(c.name for x in raw if x.report is not None for c in x.report.checks if not c.passed)
+    return {
+        "samples": len(units),
+        "valid": sum(c.accepted for c in raw),
+        "valid_after_push_apart": sum(c.accepted for c in corrected),
+        "failed_checks": dict(reasons),
+    }
+
+
+def geometric_method(run: Run, guide: str, pushed: bool) -> str:
+    """Name under which samples are kept: ``"geometric_x0"``, ``"geometric_heldout_none_pushed"``, ..."""
+    return f"{geometric_path(run).stem}_{guide}{'_pushed' if pushed else ''}"
+
+
+def _candidates(run: Run, units: AsymmetricUnit, guide: str, pushed: bool, key: str) -> list[Candidate]:
+    method = geometric_method(run, guide, pushed)
+    label = units.template.label
+    reports = validate(units, run.config.validation)
+    return [
+        Candidate(
+            id=candidate_id(method, key, label, row),
+            structure=structure,
+            method=method,
+            seed=run.config.seed,
+            config_hash=config_hash(run.config.geometric),
+            package_version=package_version(),
+            asymmetric_unit=units[row],
+            report=report,
+            extra={"row": row, "template": label},
+        )
+        for row, (structure, report) in enumerate(zip(expand(units), reports, strict=True))
+    ]

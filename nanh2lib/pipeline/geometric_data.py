@@ -1,0 +1,207 @@
+"""What the geometric model learns from: relaxed crystals of a run, held-out ones taken out, duplicates known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pymatgen.core import Structure
+from torch import Tensor
+
+from nanh2lib.config import GeometricRunSettings
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.pipeline.dataset import MEMBERS, members_of
+from nanh2lib.pipeline.refine import final_key
+from nanh2lib.pipeline.run import Run, finished, read_json, write_json
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
+from nanh2lib.ranking import DuplicateSettings, group_duplicates
+from nanh2lib.ranking.library import CrystalLibrary
+from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.relaxation.batch import relax_many
+from nanh2lib.report.published import reference_structure
+from nanh2lib.settings import config_hash
+
+
+@dataclass(frozen=True)
+class GeometricTrainingSet:
+    """Crystals with energies, as the geometric model wants them.
+
+    Attributes
+    ----------
+    ids : tuple of str, length N
+        Candidates in the store.
+    units : tuple of AsymmetricUnit, length N
+        Batches of one.
+    structures : tuple of Structure, length N
+    energies : Tensor, shape (N,)
+        eV per formula unit at the relaxing potential.
+    groups : tuple of int, length N
+        Equal crystals share a number.
+    evaluations : int
+        Energy calls that the relaxations took: what the model is charged.
+    left_out : int
+        Crystals withheld because the model is to be judged by finding such.
+    """
+
+    ids: tuple[str, ...]
+    units: tuple[AsymmetricUnit, ...]
+    structures: tuple[Structure, ...]
+    energies: Tensor
+    groups: tuple[int, ...]
+    evaluations: int
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def key(self) -> str:
+        """Hash of the data."""
+        digest = hashlib.sha256("".join(self.ids).encode())
+        digest.update(self.energies.numpy().tobytes())
+        for unit in self.units:
+            digest.update(unit.frac_origins.detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def weights(self, temperature: float | None) -> Tensor | None:
+        """Weights (N,), mean 1, that fall with the energy; None for equal ones."""
+        if temperature is None:
+            return None
+        logarithm = -(self.energies - self.energies.mean()) / temperature
+        weight = torch.softmax(logarithm, 0) * len(self)
+        return weight.to(torch.float32)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    id: str
+    result: RelaxationResult
+    unit: AsymmetricUnit
+    structure: Structure
+
+
+def dataset_entries(run: Run) -> list[Candidate]:
+    """Members of the run's dataset; of a run without one, all candidates of its random search."""
+    key = run.settings_key("search", "validation", "compound", "dataset")
+    if finished(run, MEMBERS, key) is not None:
+        return members_of(run)
+    return list(candidates_of(run, RANDOM_SEARCH))
+
+
+def geometric_training_set(run: Run, settings: GeometricRunSettings | None = None) -> GeometricTrainingSet:
+    """Crystals of a run whose rigid units were relaxed in the fixed cell.
+
+    Parameters
+    ----------
+    run : Run
+    settings : GeometricRunSettings, optional
+        Default: the run's.
+
+    Raises
+    ------
+    InputError
+        No relaxed crystal, or none left after the held-out ones are taken out.
+    ComputationError
+        Held-out training without the energy of alpha.
+    """
+    settings = settings or run.config.geometric
+    entries = _usable(dataset_entries(run), settings)
+    if not entries:
+        raise InputError(
+            f"{run.directory}: no crystal relaxed with rigid units in the fixed cell; run nanh2 dataset build first"
+        )
+    found = len(entries)
+    if settings.held_out is not None:
+        zero = alpha_in_fixed_cell(run).energy_final
+        hidden = withheld(
+            [e.result.structure for e in entries],
+            [e.result.energy_final for e in entries],
+            zero + settings.held_out.level + settings.held_out.margin,
+            settings.duplicates,
+        )
+        entries = [entry for number, entry in enumerate(entries) if number not in hidden]
+        if not entries:
+            raise InputError(f"{run.directory}: every relaxed crystal is held out; lower held_out.level")
+    return GeometricTrainingSet(
+        ids=tuple(entry.id for entry in entries),
+        units=tuple(entry.unit for entry in entries),
+        structures=tuple(entry.structure for entry in entries),
+        energies=torch.tensor([entry.result.energy_final for entry in entries], dtype=torch.float64),
+        groups=_groups(run, entries, settings.duplicates),
+        evaluations=sum(entry.result.evaluations for entry in entries),
+        left_out=found - len(entries),
+    )
+
+
+def _usable(candidates: Sequence[Candidate], settings: GeometricRunSettings) -> list[_Entry]:
+    entries = []
+    for candidate in candidates:
+        result, raw = candidate.relaxed_fixed, candidate.asymmetric_unit
+        if result is None or not result.usable or result.asymmetric_unit is None or raw is None:
+            continue
+        relaxed = settings.structures == "relaxed_fixed"
+        unit = result.asymmetric_unit if relaxed else raw
+        entries.append(_Entry(candidate.id, result, unit, result.structure if relaxed else candidate.structure))
+    return entries
+
+
+def withheld(
+    structures: Sequence[Structure], energies: Sequence[float], below: float, settings: DuplicateSettings
+) -> set[int]:
+    """Rows up to an energy, and those that equal one of them whatever their own energy.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+    energies : sequence of float
+        eV per formula unit.
+    below : float
+        Rows with at most this energy are withheld.
+    settings : DuplicateSettings
+        Which crystals are equal; their energies are not compared.
+    """
+    hidden = {row for row, energy in enumerate(energies) if energy <= below}
+    library = CrystalLibrary(settings)
+    for row in sorted(hidden):
+        library.add(str(row), structures[row])
+    return hidden | {
+        row for row in range(len(structures)) if row not in hidden and library.find(structures[row]) is not None
+    }
+
+
+def _groups(run: Run, entries: Sequence[_Entry], settings: DuplicateSettings) -> tuple[int, ...]:
+    """Number of each crystal's group of equal ones; kept in the run's folder, for it takes minutes."""
+    text = "\n".join(f"{e.id} {e.result.energy_final!r} {e.unit.hall_number}" for e in entries)
+    key = hashlib.sha256(f"{config_hash(settings)}\n{text}".encode()).hexdigest()[:16]
+    path = run.directory / "models" / f"groups-{key}.json"
+    if path.exists():
+        return tuple(int(number) for number in read_json(path))
+    groups = group_duplicates(
+        [entry.result.structure for entry in entries], [entry.result.energy_final for entry in entries], settings
+    )
+    write_json(path, groups)
+    return tuple(groups)
+
+
+def alpha_in_fixed_cell(run: Run) -> RelaxationResult:
+    """Alpha relaxed as the dataset's ``relaxed_fixed``: the zero of the judged energies; kept in ``tables/``.
+
+    Raises
+    ------
+    ComputationError
+        The relaxation failed or ended unusable.
+    """
+    settings = run.config.dataset.relaxed_fixed
+    path = run.path("tables", f"alpha-{final_key(settings).replace(':', '-')}-{config_hash(settings)}.json")
+    if path.exists():
+        return RelaxationResult.from_dict(read_json(path))
+    crystals = {"alpha": reference_structure("alpha")}
+    results = relax_many(crystals, settings, compound=compound_of(run), progress=False)["alpha"]
+    if isinstance(results, str) or not results[-1].usable:
+        reason = results if isinstance(results, str) else ", ".join(results[-1].flags)
+        raise ComputationError(f"alpha: its relaxation with {settings.potential} failed ({reason})")
+    write_json(path, results[-1].to_dict())
+    return results[-1]
