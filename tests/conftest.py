@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from tests.run_book import PROFILE, ROOT, SEED, SmokeRun, smoke_run
+from tests.servers import DaskCluster, new_database, running_postgresql
 
 
 def once(name: str, work: Callable[[], Any]) -> Any:
@@ -55,3 +56,26 @@ def book(smoke: SmokeRun) -> Path:
         return str(build_book(smoke.notebooks, ROOT / "_build" / "test-run" / "html", PROFILE, SEED).parent)
 
     return Path(once("book", build))
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server that runs as long as the tests."""
+    with running_postgresql() as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str, request: pytest.FixtureRequest) -> str:
+    """URL of a fresh, empty database."""
+    return new_database(postgresql_server, f"store_{abs(hash(request.node.nodeid))}")
+
+
+@pytest.fixture(scope="module")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """A scheduler with two worker processes."""
+    cluster = DaskCluster(tmp_path_factory.mktemp("dask"))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()

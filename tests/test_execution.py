@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -330,53 +329,17 @@ def test_workers_end_with_their_driver_however_it_ends(tmp_path, sent):
 # --- Dask -----------------------------------------------------------------------------------------
 
 
-def start_dask_worker(address, folder):
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    return start([*command, "--no-nanny", "--local-directory", str(folder)])
-
-
-def start(command):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-
-
-@pytest.fixture
-def dask_cluster(tmp_path):
-    """Address of a scheduler with two worker processes, and those processes."""
-    require_module("distributed", "scale")
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    scheduler = start([*command, "--no-dashboard"])
-    address = ""
-    for line in scheduler.stderr:
-        if "Scheduler at:" in line:
-            address = line.split()[-1]
-            break
-    threading.Thread(target=scheduler.stderr.read, daemon=True).start()
-    workers = [start_dask_worker(address, tmp_path / f"worker{i}") for i in range(2)]
-    for worker in workers:
-        threading.Thread(target=worker.stderr.read, daemon=True).start()
-    try:
-        yield address.removeprefix("tcp://"), workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait(30)
-
-
 @pytest.mark.scale
 @pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker_in_mid_run_loses_no_unit(dask_cluster):
-    address, workers = dask_cluster
     seen = []
 
     def on_result(result):
         seen.append(result.key)
         if len(seen) == 3:
-            workers[0].kill()
+            dask_cluster.workers[0].kill()
 
-    with make_executor(f"dask://{address}") as executor:
+    with make_executor(f"dask://{dask_cluster.address}") as executor:
         results = run_units(die_if, units([(i, -1) for i in range(20)]), executor, on_result, progress=False)
         assert [result.value for result in results] == list(range(20))
         assert len(seen) == len(set(seen)) == 20

@@ -29,6 +29,16 @@ ConfigOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Replaces the configuration's seed.", show_default=False)
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Candidate store of a new run: an SQLite file, or postgresql://user@host/name with the password in "
+        "PGPASSWORD or ~/.pgpass. Default: a file in the run's folder.",
+        show_default=False,
+    ),
+]
+RetryOption = Annotated[bool, typer.Option("--retry-failures", help="Try again what failed before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -40,12 +50,15 @@ def make_run(
     seed: int | None,
     quiet: bool,
     compound: Path | None = None,
+    store: str | None = None,
 ) -> Run:
     """Open the run that the options describe."""
     from nanh2lib.config import load_config
     from nanh2lib.pipeline.run import open_run
 
     settings = load_config(profile, config, compound=compound)
+    if store is not None:
+        settings = settings.model_copy(update={"store": store})
     return open_run(run or Path("results") / profile, settings, seed=seed, progress=not quiet)
 
 

@@ -18,7 +18,13 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from nanh2lib.crystal.rigid_unit import Compound
-from nanh2lib.energy.potentials import DEFAULT_POTENTIAL, get_calculator, potential_hash
+from nanh2lib.energy.potentials import (
+    DEFAULT_POTENTIAL,
+    get_calculator,
+    one_at_a_time,
+    potential_hash,
+    require_installed,
+)
 from nanh2lib.energy.primitive import primitive_with_map
 from nanh2lib.energy.torch_runtime import torch_threads
 from nanh2lib.errors import ComputationError, InputError, Nanh2Error
@@ -117,6 +123,7 @@ def energy_per_formula_unit(
     return evaluate(structure, LabelSettings(potential=potential, options=options), compound).energy_per_fu
 
 
+@one_at_a_time
 def evaluate(
     structure: Structure, settings: LabelSettings | None = None, compound: Compound | None = None
 ) -> EnergyResult:
@@ -242,6 +249,7 @@ def label_structures(
     settings = settings if settings is not None else LabelSettings()
     if not isinstance(structures, Mapping):
         structures = {str(i): structure for i, structure in enumerate(structures)}
+    require_installed(settings.potential)
     if executor is None:
         get_calculator(settings.potential, **settings.options)
     key_of_labels = settings.potential_hash

@@ -12,15 +12,16 @@ import hashlib
 import importlib
 import io
 import json
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from ase.calculators.calculator import Calculator
 
@@ -31,6 +32,10 @@ from nanh2lib.energy.torch_runtime import keep_freed_memory
 from nanh2lib.errors import InputError, MissingDependencyError
 
 DEFAULT_POTENTIAL = "sevennet-0"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_in_use = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,34 @@ def is_installed(name: str) -> bool:
     except MissingDependencyError:
         return False
     return True
+
+
+def require_installed(name: str) -> None:
+    """Say what to install where `get_calculator` would not find a potential; loads nothing.
+
+    Raises
+    ------
+    InputError
+        The name is unknown.
+    MissingDependencyError
+        Its package, or the weights in it, are not there.
+    """
+    _check(name, {})
+    if ":" not in name:
+        _weights_path(POTENTIALS[name])
+    elif not is_installed(name):
+        raise MissingDependencyError(f"potential {name!r}: no module {name.partition(':')[0]!r} here; install it")
+
+
+def one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
+    """Let one thread of this process in at a time: a calculator holds one crystal, and all threads share it."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _in_use:
+            return function(*args, **kwargs)
+
+    return guarded
 
 
 def _check(name: str, options: Mapping[str, Any]) -> None:

@@ -13,15 +13,31 @@ from pymatgen.core import Structure
 
 from nanh2lib.energy.labels import EnergyFailure, EnergyResult, LabelSettings, label_structures
 from nanh2lib.energy.potentials import DEFAULT_POTENTIAL
+from nanh2lib.errors import ComputationError
 from nanh2lib.pipeline.run import Run
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
 from nanh2lib.records import Candidate
 
 
+def label_settings(run: Run, potential: str | None = None) -> LabelSettings:
+    """The run's label settings; for another potential than the run's those that it has by default."""
+    if potential is None or potential == run.config.label.potential:
+        return run.config.label
+    return LabelSettings(potential=potential)
+
+
 def energies_of(
-    run: Run, candidates: Sequence[Candidate], potential: str, executor: Executor | None = None
+    run: Run,
+    candidates: Sequence[Candidate],
+    potential: str,
+    executor: Executor | None = None,
+    *,
+    retry_failures: bool = False,
 ) -> dict[str, float]:
     """Energies of candidates at a potential, in eV per formula unit; missing ones are computed and kept.
+
+    A label is that of a candidate and a potential's hash: other options, or another version of the
+    potential, make another label.
 
     Parameters
     ----------
@@ -30,32 +46,45 @@ def energies_of(
     potential : str
     executor : Executor, optional
         From `nanh2lib.execution.make_executor`; default: this process.
+    retry_failures : bool
+        Try those again whose label failed.
 
     Returns
     -------
     dict
         Energy by id, without the candidates whose label failed (their reason is in the store).
+
+    Raises
+    ------
+    ComputationError
+        A worker has another version of the potential than this process.
     """
-    settings = run.config.label
-    if potential != settings.potential:
-        settings = LabelSettings(potential=potential)
-    store = run.store
-    known = {c.id: c.energies[potential] for c in candidates if potential in c.energies}
-    missing = {c.id: c.structure for c in candidates if c.id not in known and potential not in c.failures}
+    settings, store = label_settings(run, potential), run.store
+    wanted = settings.potential_hash
+    done = store.labels_at(wanted)
+    known = {c.id: value for c in candidates if c.id in done and (value := done[c.id].value) is not None}
+    missing = {c.id: c.structure for c in candidates if c.id not in known and (retry_failures or c.id not in done)}
 
     def write(key: str, result: EnergyResult | EnergyFailure) -> None:
+        if result.potential_hash != wanted:
+            raise ComputationError(
+                f"label of {key}: the worker has another version of {potential} than this process "
+                f"(label {result.potential_hash}, wanted {wanted}); install the same packages on all machines"
+            )
         if isinstance(result, EnergyResult):
-            store.set_energy(key, potential, settings.potential_hash, result.energy_per_fu)
+            store.set_energy(key, potential, wanted, result.energy_per_fu)
             known[key] = result.energy_per_fu
         else:
-            store.set_failure(key, potential, result.reason, potential_hash=settings.potential_hash)
+            store.set_failure(key, potential, result.reason, potential_hash=wanted)
 
     if missing:
         label_structures(missing, settings, executor, compound_of(run), on_result=write, progress=run.progress)
     return known
 
 
-def label_stage(run: Run, potential: str | None = None, executor: Executor | None = None) -> dict[str, Any]:
+def label_stage(
+    run: Run, potential: str | None = None, executor: Executor | None = None, *, retry_failures: bool = False
+) -> dict[str, Any]:
     """Label every accepted candidate of the random search; those that have a label are left alone.
 
     Parameters
@@ -65,19 +94,23 @@ def label_stage(run: Run, potential: str | None = None, executor: Executor | Non
         Instead of the configuration's.
     executor : Executor, optional
         From `nanh2lib.execution.make_executor`; default: this process.
+    retry_failures : bool
+        Try those again whose label failed.
 
     Returns
     -------
     dict
         Labels and failures with their reasons, lowest and mean energy in eV per formula unit.
     """
-    name = potential or run.config.label.potential
-    before = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted]
-    energies = list(energies_of(run, before, name, executor).values())
-    failures = Counter(c.failures[name] for c in candidates_of(run, RANDOM_SEARCH) if name in c.failures)
+    settings = label_settings(run, potential)
+    accepted = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted]
+    before = len(run.store.labels_at(settings.potential_hash, method=RANDOM_SEARCH, accepted=True))
+    energies = list(energies_of(run, accepted, settings.potential, executor, retry_failures=retry_failures).values())
+    after = run.store.labels_at(settings.potential_hash, method=RANDOM_SEARCH, accepted=True)
+    failures = Counter(label.reason for label in after.values() if label.reason is not None)
     return {
-        "potential": name,
-        "new": sum(name not in c.energies and name not in c.failures for c in before),
+        "potential": settings.potential,
+        "new": len(after) - before,
         "labelled": len(energies),
         "failed": sum(failures.values()),
         "reasons": dict(failures),

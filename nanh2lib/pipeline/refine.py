@@ -49,8 +49,16 @@ def selected(run: Run, executor: Executor | None = None) -> list[Candidate]:
     return chosen
 
 
-def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
+def relax_stage(run: Run, executor: Executor | None = None, *, retry_failures: bool = False) -> dict[str, Any]:
     """Relax the selected candidates, the space group kept; finished ones are not repeated.
+
+    Parameters
+    ----------
+    run : Run
+    executor : Executor, optional
+        From `nanh2lib.execution.make_executor`; default: this process.
+    retry_failures : bool
+        Try those again that gave no result.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     key, store = final_key(settings), run.store
     chosen = selected(run, executor)
     units = {c.id: c.asymmetric_unit for c in chosen if c.asymmetric_unit is not None}
-    new = relax_into_store(run, units, settings, executor)
+    new = relax_into_store(run, units, settings, executor, retry_failures=retry_failures)
     done = [store.get(candidate.id) for candidate in chosen]
     results = [c.relaxations[key] for c in done if key in c.relaxations]
     return {
@@ -79,7 +87,12 @@ def relax_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
 
 
 def relax_into_store(
-    run: Run, units: Mapping[str, AsymmetricUnit], settings: RelaxationSettings, executor: Executor | None = None
+    run: Run,
+    units: Mapping[str, AsymmetricUnit],
+    settings: RelaxationSettings,
+    executor: Executor | None = None,
+    *,
+    retry_failures: bool = False,
 ) -> int:
     """Relax what has neither result nor failure under these settings yet; each is kept as it comes.
 
@@ -91,6 +104,8 @@ def relax_into_store(
     settings : RelaxationSettings
     executor : Executor, optional
         From `nanh2lib.execution.make_executor`; default: this process.
+    retry_failures : bool
+        Try those again that gave no result.
 
     Returns
     -------
@@ -99,7 +114,7 @@ def relax_into_store(
     """
     key, version = final_key(settings), config_hash(settings)
     store = run.store
-    unfinished = set(store.pending(key, version))
+    unfinished = set(store.pending(key, version, retry_failures))
     missing = {identity: unit for identity, unit in units.items() if identity in unfinished}
 
     def write(identity: str, results: tuple[RelaxationResult, ...] | str) -> None:

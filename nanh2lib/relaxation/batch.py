@@ -10,13 +10,14 @@ from pymatgen.core import Structure
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.rigid_unit import Compound
-from nanh2lib.energy.potentials import get_calculator
+from nanh2lib.energy.potentials import get_calculator, one_at_a_time, require_installed
 from nanh2lib.execution import UnitResult, WorkUnit, run_units
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.relaxation.stages import Engine, relax_atoms, relax_rigid, release
 
 
+@one_at_a_time
 def relax(
     crystal: AsymmetricUnit | Structure | Candidate,
     settings: RelaxationSettings | None = None,
@@ -99,6 +100,8 @@ def relax_many(
         The potential is unknown or not installed: said once, before any work starts.
     """
     settings = settings or RelaxationSettings()
+    if crystals:
+        require_installed(settings.potential)
     if crystals and executor is None:
         get_calculator(settings.potential, **settings.options)
 

@@ -241,6 +241,31 @@ class CandidateStore:
         with self._transaction(write=False) as database:
             return labels_of(self._row(database, candidate_id).data["record"])
 
+    def labels_at(self, potential_hash: str, **filters: Any) -> dict[str, Label]:
+        """Labels that one potential, with one set of options, has made: failures among them.
+
+        Parameters
+        ----------
+        potential_hash : str
+        **filters
+            As for `candidates`.
+
+        Returns
+        -------
+        dict
+            Label by candidate id, in the order the candidates were added.
+        """
+        column = done_column(potential_hash)
+        with self._transaction(write=False) as database:
+            rows = database.select(selection(filters), columns=["id", "key_value_pairs"], include_data=False, sort="id")
+            numbers = [row.id for row in rows if column in row]
+        return {
+            record["id"]: label
+            for record in self._records(numbers)
+            for label in labels_of(record)
+            if label.potential_hash == potential_hash
+        }
+
     def pending(self, key: str, version: str = "", retry_failures: bool = False, **filters: Any) -> list[str]:
         """Ids of the candidates that a piece of work is still to be done for.
 

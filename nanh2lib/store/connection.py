@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from nanh2lib.errors import MissingDependencyError, StoreError
 
@@ -16,6 +16,7 @@ SCHEMA = 1
 """Version of the records; raised when an older package could not read them."""
 
 _MARK = "nanh2lib_store"
+_SECRET_OPTIONS = ("password", "sslpassword")
 _WRITE_LOCK = 7_064_228  # any number; the same for all writers of a PostgreSQL store
 
 
@@ -24,13 +25,54 @@ def is_postgresql(url: str) -> bool:
     return url.startswith(("postgresql://", "postgres://"))
 
 
-def shown(url: str) -> str:
-    """The URL without a password, for messages."""
+def without_password(url: str) -> str:
+    """The URL as it may be written down: everything but passwords.
+
+    Raises
+    ------
+    StoreError
+        The URL of a server cannot be taken apart; it is not repeated, as it may hold a password.
+    """
     if not is_postgresql(url):
         return url
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    parts = _parts(url)
+    user, _, host = parts.netloc.rpartition("@")
+    netloc = f"{user.partition(':')[0]}@{host}" if user else host
+    query = "&".join(item for item in parts.query.split("&") if item.partition("=")[0] not in _SECRET_OPTIONS)
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def shown(url: str) -> str:
+    """The URL without user, password and options, for messages."""
+    if not is_postgresql(url):
+        return url
+    parts = _parts(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _parts(url: str) -> SplitResult:
+    """Parts of a server's URL, refused where a password with unescaped characters would end up elsewhere."""
+    try:
+        parts = urlsplit(url)
+        good = parts.port is None or parts.port > 0
+    except ValueError:
+        good = False
+    if not good or parts.netloc.count("@") > 1 or "@" in parts.path or "@" in parts.query or parts.fragment:
+        raise StoreError(
+            "store: not a URL like postgresql://user:password@host:port/name; write the characters @ : / ? # % "
+            "of a password as %40 %3A %2F %3F %23 %25, or leave it to PGPASSWORD or ~/.pgpass"
+        )
+    return parts
+
+
+def _secrets(url: str) -> set[str]:
+    """What must not appear in a message: the passwords in a URL, as written and as meant."""
+    if not is_postgresql(url):
+        return set()
+    parts = _parts(url)
+    options = parse_qs(parts.query)
+    written = [parts.password or "", *(value for name in _SECRET_OPTIONS for value in options.get(name, []))]
+    return {word for text in written for word in (text, unquote(text)) if word}
 
 
 def open_database(url: str, create: bool) -> Any:
@@ -163,6 +205,8 @@ def as_store_error(url: str) -> Iterator[None]:
         yield
     except _database_errors() as error:
         text = " ".join(str(error).split())
+        for secret in _secrets(url):
+            text = text.replace(secret, "***")
         raise StoreError(f"{shown(url)}: {text}; nothing was changed: {_way_out(text)}") from error
 
 
@@ -175,6 +219,7 @@ def _way_out(text: str) -> str:
         "unable to open": "make the file and its folder writable, or copy it",
         "Permission": "make the file and its folder writable, or copy it",
         "locked": "another process is writing; run again when it is done",
+        "password": "give the password in PGPASSWORD, ~/.pgpass or the URL",
         "onnect": "check that the server runs and the URL is right",
     }
     return next((hint for word, hint in hints.items() if word in text), "check the path and run again")

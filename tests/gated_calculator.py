@@ -1,0 +1,39 @@
+"""A cheap calculator that writes every evaluation down, and that can be held up at a chosen one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+
+class GatedCalculator(Calculator):
+    """Energy from the interatomic distances; no forces, so that every relaxation is done at once.
+
+    Parameters
+    ----------
+    log : str
+        File that gets one line, the energy per atom (eV), as each evaluation starts.
+    gate : str
+        While this file exists, evaluations wait ...
+    hold_at : int
+        ... from this one on, counted over all processes by the lines of the log.
+    """
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, log: str, gate: str = "", hold_at: int = 0) -> None:
+        super().__init__()
+        self.log, self.gate, self.hold_at = Path(log), Path(gate), hold_at
+
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        per_atom = -float(atoms.get_all_distances(mic=True).sum()) / len(atoms) ** 2
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"{per_atom!r}\n")
+        while self.gate.is_file() and len(self.log.read_text(encoding="utf-8").splitlines()) >= self.hold_at:
+            time.sleep(0.02)
+        self.results = {"energy": per_atom * len(atoms), "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
