@@ -18,7 +18,8 @@ from torch import Tensor
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import Crystals, expand_tensors, project
-from nanh2lib.crystal.primitive import primitive_crystals
+from nanh2lib.crystal.primitive import AtomOrbits, atom_orbits, primitive_crystals
+from nanh2lib.energy.orbit_graph import OrbitGradient, SymmetryMismatch
 from nanh2lib.errors import ComputationError, InputError, Nanh2Error
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
 from nanh2lib.geometry.rotations import rotation_vector_to_matrix
@@ -91,6 +92,28 @@ def evaluate(
     return energy, forces, tensor
 
 
+def _by_orbits(
+    species: Sequence[str], lattice: FloatArray, frac_coords: FloatArray, calculator: Any, orbits: AtomOrbits | None
+) -> OrbitGradient | None:
+    """What a calculator that knows symmetry says; None where it does not, or where the crystal lacks it."""
+    method = getattr(calculator, "orbit_gradient", None)
+    if method is None or orbits is None or len(orbits.rotations) == 1:
+        return None
+    from ase import Atoms
+
+    atoms = Atoms(list(species), scaled_positions=frac_coords, cell=lattice, pbc=True)
+    try:
+        with torch.enable_grad():  # as in `evaluate`
+            result: OrbitGradient = method(atoms, orbits)
+    except SymmetryMismatch:  # units off their sites: slower, not wrong
+        return None
+    except Nanh2Error:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:
+        raise ComputationError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    return result
+
+
 class _CalculatorEnergy(torch.autograd.Function):
     """Energies (B,) of crystals; backward hands out what the calculator's forces and stress say."""
 
@@ -102,15 +125,19 @@ class _CalculatorEnergy(torch.autograd.Function):
         species: tuple[str, ...],
         calculator: Any,
         stress: bool,
+        orbits: AtomOrbits | None,
     ) -> Tensor:
         lattices = lattice.detach().to(torch.float64).cpu().numpy()
         coords = frac_coords.detach().to(torch.float64).cpu().numpy()
         energies, by_lattice, by_frac = [], [], []
         for cell, frac in zip(lattices, coords, strict=True):
-            energy, forces, tensor = evaluate(species, cell, frac, calculator, stress=stress)
-            energies.append(energy)
-            by_frac.append(-forces @ cell.T)
-            by_lattice.append(abs(np.linalg.det(cell)) * np.linalg.inv(cell).T @ tensor)
+            found = _by_orbits(species, cell, frac, calculator, orbits)
+            if found is None:
+                energy, forces, tensor = evaluate(species, cell, frac, calculator, stress=stress)
+                found = OrbitGradient(energy, -forces, abs(np.linalg.det(cell)) * tensor)
+            energies.append(found.energy)
+            by_frac.append(found.positions @ cell.T)
+            by_lattice.append(np.linalg.inv(cell).T @ (found.strain if stress else np.zeros((3, 3))))
         ctx.save_for_backward(
             torch.as_tensor(np.array(by_lattice)).to(lattice), torch.as_tensor(np.array(by_frac)).to(frac_coords)
         )
@@ -120,11 +147,16 @@ class _CalculatorEnergy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         by_lattice, by_frac = ctx.saved_tensors
         weight = grad_outputs[0][:, None, None]
-        return weight * by_lattice, weight * by_frac, None, None, None
+        return weight * by_lattice, weight * by_frac, None, None, None, None
 
 
 def potential_energy(
-    crystals: Crystals, calculator: Any, *, stress: bool = True, counter: EvaluationCounter | None = None
+    crystals: Crystals,
+    calculator: Any,
+    *,
+    stress: bool = True,
+    counter: EvaluationCounter | None = None,
+    orbits: AtomOrbits | None = None,
 ) -> Tensor:
     """Energies of a batch of crystals, differentiable once.
 
@@ -138,6 +170,9 @@ def potential_energy(
         gradient (the cell is fixed) and no stress is computed.
     counter : EvaluationCounter, optional
         Gets B evaluations more.
+    orbits : AtomOrbits, optional
+        Symmetry that all the crystals have. A calculator with an ``orbit_gradient`` then computes
+        one atom of each orbit; the gradient holds for changes that keep the symmetry.
 
     Returns
     -------
@@ -151,7 +186,7 @@ def potential_energy(
     """
     if counter is not None:
         counter.evaluations += len(crystals.lattice)
-    arguments = (crystals.lattice, crystals.frac_coords, crystals.species, calculator, stress)
+    arguments = (crystals.lattice, crystals.frac_coords, crystals.species, calculator, stress, orbits)
     energies: Tensor = _CalculatorEnergy.apply(*arguments)
     if not bool(torch.isfinite(energies).all()):
         raise ComputationError(f"the potential gave {energies.tolist()} eV; the structure is out of its range")
@@ -184,7 +219,8 @@ def crystal_energy(
     """
     template = asymmetric_unit.template
     crystals = primitive_crystals(expand_tensors(asymmetric_unit, project_sites=project_sites), template)
-    energies = potential_energy(crystals, calculator, stress=stress, counter=counter)
+    orbits = atom_orbits(template)
+    energies = potential_energy(crystals, calculator, stress=stress, counter=counter, orbits=orbits)
     return energies * template.space_group.centering_order
 
 
