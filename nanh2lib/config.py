@@ -100,6 +100,8 @@ class GeometricRunSettings(StageSettings):
 
     Attributes
     ----------
+    dataset : str or None
+        Folder of the run whose dataset is learned from; None: the run's own.
     structures : {"relaxed_fixed", "generated"}
         Learn from rigid units relaxed in the fixed cell, or from crystals as the search made them
         (ablation).
@@ -122,6 +124,7 @@ class GeometricRunSettings(StageSettings):
         ``count`` samples of each template; without corrector.
     """
 
+    dataset: str | None = None
     structures: Literal["relaxed_fixed", "generated"] = "relaxed_fixed"
     temperature: float | None = Field(default=None, gt=0)
     held_out: HeldOutSettings | None = None

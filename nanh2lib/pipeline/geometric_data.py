@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from pymatgen.core import Structure
 from torch import Tensor
 
-from nanh2lib.config import GeometricRunSettings
+from nanh2lib.config import GeometricRunSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.pipeline.dataset import MEMBERS, members_of
 from nanh2lib.pipeline.refine import final_key
-from nanh2lib.pipeline.run import Run, finished, read_json, write_json
+from nanh2lib.pipeline.run import CONFIG_FILE, Run, finished, read_json, write_json
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
 from nanh2lib.ranking import DuplicateSettings, group_duplicates
 from nanh2lib.ranking.library import CrystalLibrary
@@ -76,11 +77,36 @@ class GeometricTrainingSet:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class RelaxedCrystal:
+    """An entry of a dataset with a usable relaxation of rigid units in the fixed cell.
+
+    Attributes
+    ----------
+    id : str
+    result : RelaxationResult
+    unit : AsymmetricUnit
+        What is learned from: the relaxed crystal, or the raw one.
+    structure : Structure
+        The same in full.
+    """
+
     id: str
     result: RelaxationResult
     unit: AsymmetricUnit
     structure: Structure
+
+
+def dataset_run(run: Run, settings: GeometricRunSettings) -> Run:
+    """The run that holds the dataset: the one that the settings name, or the run itself."""
+    if settings.dataset is None:
+        return run
+    return recorded_run(settings.dataset)
+
+
+def recorded_run(directory: str | Path) -> Run:
+    """A finished or running run with the configuration that it was begun with; only to read from."""
+    record = Path(directory) / CONFIG_FILE
+    return Run(Path(directory), RunConfig.from_mapping(read_json(record), str(record)), progress=False)
 
 
 def dataset_entries(run: Run) -> list[Candidate]:
@@ -108,7 +134,7 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
         Held-out training without the energy of alpha.
     """
     settings = settings or run.config.geometric
-    entries = _usable(dataset_entries(run), settings)
+    entries = relaxed_crystals(dataset_run(run, settings), settings.structures)
     if not entries:
         raise InputError(
             f"{run.directory}: no crystal relaxed with rigid units in the fixed cell; run nanh2 dataset build first"
@@ -136,16 +162,26 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
     )
 
 
-def _usable(candidates: Sequence[Candidate], settings: GeometricRunSettings) -> list[_Entry]:
-    entries = []
-    for candidate in candidates:
+def relaxed_crystals(run: Run, structures: str = "relaxed_fixed") -> list[RelaxedCrystal]:
+    """Entries of a run's dataset whose relaxation in the fixed cell may be used.
+
+    Parameters
+    ----------
+    run : Run
+    structures : {"relaxed_fixed", "generated"}
+        Which crystal is given; energies are those of the relaxed one.
+    """
+    crystals = []
+    for candidate in dataset_entries(run):
         result, raw = candidate.relaxed_fixed, candidate.asymmetric_unit
         if result is None or not result.usable or result.asymmetric_unit is None or raw is None:
             continue
-        relaxed = settings.structures == "relaxed_fixed"
+        relaxed = structures == "relaxed_fixed"
         unit = result.asymmetric_unit if relaxed else raw
-        entries.append(_Entry(candidate.id, result, unit, result.structure if relaxed else candidate.structure))
-    return entries
+        crystals.append(
+            RelaxedCrystal(candidate.id, result, unit, result.structure if relaxed else candidate.structure)
+        )
+    return crystals
 
 
 def withheld(
@@ -172,7 +208,7 @@ def withheld(
     }
 
 
-def _groups(run: Run, entries: Sequence[_Entry], settings: DuplicateSettings) -> tuple[int, ...]:
+def _groups(run: Run, entries: Sequence[RelaxedCrystal], settings: DuplicateSettings) -> tuple[int, ...]:
     """Number of each crystal's group of equal ones; kept in the run's folder, for it takes minutes."""
     text = "\n".join(f"{e.id} {e.result.energy_final!r} {e.unit.hall_number}" for e in entries)
     key = hashlib.sha256(f"{config_hash(settings)}\n{text}".encode()).hexdigest()[:16]

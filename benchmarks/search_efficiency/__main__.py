@@ -1,0 +1,68 @@
+"""Command line of the study; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
+from benchmarks.search_efficiency.proposals import make_proposer
+from benchmarks.search_efficiency.runner import Study, execute, known_crystals
+from benchmarks.search_efficiency.summary import write_summary
+from nanh2lib.config import load_config
+from nanh2lib.execution import make_executor
+from nanh2lib.pipeline.run import write_json
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search_efficiency", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="propose and relax until count rows are there")
+    run.add_argument("--method", choices=METHODS, required=True)
+    run.add_argument("--template", choices=JUDGED, required=True)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--count", type=int, default=100)
+    run.add_argument("--variant", default="default", help="name of these settings in the tables")
+    run.add_argument("--models", type=Path, help="checkpoint (.json)")
+    run.add_argument("--guide", choices=("none", "paper", "noised", "x0"), default="none")
+    run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
+    run.add_argument("--dataset", type=Path, help="run folder of the dataset that the models learned from")
+    run.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
+    run.add_argument("--executor", default="serial")
+    run.add_argument("--profile", default="default")
+    for command in (run, commands.add_parser("summary", help="compute summary.json from the tables")):
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    return parser
+
+
+def _changes(items: list[str]) -> dict[str, Any]:
+    pairs = (item.split("=", 1) for item in items)
+    return {key: json.loads(value) for key, value in pairs}
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    if arguments.command == "summary":
+        print(json.dumps(write_summary(arguments.results)["templates"], indent=1))
+        return
+    config = load_config(arguments.profile)
+    study = Study.open(arguments.results, arguments.work, config)
+    proposer = make_proposer(
+        arguments.method, arguments.variant, arguments.models, config,
+        guide=arguments.guide, oversample=arguments.oversample, changes=_changes(arguments.set),
+    )  # fmt: skip
+    known = known_crystals(study, arguments.dataset)
+    write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
+    with make_executor(arguments.executor) as executor:
+        added = execute(
+            study, proposer, arguments.template, judged_template(arguments.template),
+            seed=arguments.seed, count=arguments.count, known=known, executor=executor,
+        )  # fmt: skip
+    print(f"{added} relaxations added to {study.relaxations}")
+
+
+if __name__ == "__main__":
+    main()

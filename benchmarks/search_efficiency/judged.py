@@ -1,0 +1,50 @@
+"""What is judged: templates, relaxer, columns of the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nanh2lib.crystal.asymmetric_unit import Template
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.draws import general_template
+from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "search_efficiency"
+
+JUDGED = {"P2_1": 6, "P2_12_12_1": 115, "P-1": 2, "C2": 16, "P2_1/c": 81}
+"""Hall numbers; all units on general positions of the alpha cell. P2_1/c cannot hold alpha."""
+
+HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2")
+
+RELAXATION = RelaxationSettings(potential="chgnet", rigid=RigidSettings(cell="fixed"), atoms=None)
+
+METHODS = ("random", "paper", "paper_guided", "geometric", "geometric_heldout", "pyxtal")
+
+RELAXATION_COLUMNS = (
+    "method", "variant", "held_out", "seed", "template", "hall_number", "units", "sample_id", "valid_before",
+    "evaluations", "energy_start", "energy_final", "converged", "matches_alpha", "duplicate_of", "in_training",
+)  # fmt: skip
+"""One row a relaxation. Energies: eV per formula unit, empty where the relaxation failed. ``duplicate_of``: sample_id
+of an earlier row of the same method, variant, held_out and template that is the same crystal. ``in_training``:
+"no", "yes", or "held_out" for crystals of the dataset that held-out models have not seen."""
+
+SAMPLE_COLUMNS = (
+    "method", "variant", "held_out", "seed", "template", "batch", "drawn", "valid", "valid_at_0.7", "symmetry",
+    "proposed", "seconds", "training_evaluations",
+)  # fmt: skip
+"""One row a batch of proposals: raw samples, how many pass both filters at the full limits and at 0.7 of them, how
+many have the group of the template, how many were proposed for relaxation (after push-apart and, with oversampling,
+the choice by predicted energy), CPU seconds, and energy calls spent on the model's training set."""
+
+
+def judged_template(name: str) -> Template:
+    """The judged template of a name.
+
+    Raises
+    ------
+    InputError
+        No such template.
+    """
+    if name not in JUDGED:
+        raise InputError(f"template {name!r}: choose one of {', '.join(JUDGED)}")
+    return general_template(JUDGED[name])

@@ -1,0 +1,317 @@
+"""The resumable runner: proposals, relaxations, one row each."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.search_efficiency.judged import RELAXATION, RELAXATION_COLUMNS, SAMPLE_COLUMNS
+from benchmarks.search_efficiency.proposals import Batch, Proposer, propose
+from benchmarks.search_efficiency.tables import append_row, read_rows
+from nanh2lib.config import HeldOutSettings, RunConfig
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.crystal.expansion import expand
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, recorded_run, relaxed_crystals, withheld
+from nanh2lib.pipeline.run import Run, open_run, read_json, write_json
+from nanh2lib.ranking import DuplicateSettings
+from nanh2lib.ranking.library import CrystalLibrary
+from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.relaxation.batch import relax_many
+from nanh2lib.relaxation.settings import RelaxationSettings
+from nanh2lib.settings import config_hash, package_version
+
+BATCH = 50
+SAME_ENERGY = 5e-3
+"""A crystal that matches alpha counts as alpha within this energy, eV per formula unit."""
+RULES = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
+MAX_EMPTY = 3
+"""Batches in a row without a proposal after which a method is given up on a template."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where the study keeps things.
+
+    Attributes
+    ----------
+    results : Path
+        Folder of the tables.
+    run : Run
+        Relaxed crystals and alpha; not committed.
+    relaxation : RelaxationSettings
+    """
+
+    results: Path
+    run: Run
+    relaxation: RelaxationSettings
+
+    @property
+    def relaxations(self) -> Path:
+        return self.results / "relaxations.csv"
+
+    @property
+    def samples(self) -> Path:
+        return self.results / "samples.csv"
+
+    @classmethod
+    def open(cls, results: Path, work: Path, config: RunConfig, relaxation: RelaxationSettings = RELAXATION) -> Study:
+        """Open or begin a study; another relaxer than that of its first run is refused.
+
+        Raises
+        ------
+        InputError
+        """
+        record, settings = results / "relaxation.json", relaxation.model_dump(mode="json")
+        if not record.exists():
+            write_json(record, settings)
+        elif read_json(record) != settings:
+            raise InputError(f"{record}: the study was begun with another relaxer; use another --results folder")
+        return cls(results, open_run(work, config, progress=False), relaxation)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Crystals that a find is compared with.
+
+    Attributes
+    ----------
+    alpha : RelaxationResult
+    training : CrystalLibrary
+        The dataset, relaxed; keys are ids.
+    held_out : frozenset of str
+        Ids that held-out models have not seen.
+    """
+
+    alpha: RelaxationResult
+    training: CrystalLibrary
+    held_out: frozenset[str]
+
+    def in_training(self, result: RelaxationResult) -> str:
+        """``"no"``, ``"yes"``, or ``"held_out"`` where only withheld crystals match."""
+        found = set(self.training.matches(result.structure, result.energy_final))
+        if not found:
+            return "no"
+        return "held_out" if found <= self.held_out else "yes"
+
+    def is_alpha(self, result: RelaxationResult) -> bool:
+        """Whether a crystal is alpha: structures match and energies agree."""
+        if abs(result.energy_final - self.alpha.energy_final) > SAME_ENERGY:
+            return False
+        library = CrystalLibrary(RULES)
+        library.add("alpha", self.alpha.structure)
+        return library.find(result.structure) is not None
+
+
+def known_crystals(study: Study, dataset: Path | None) -> Known:
+    """Alpha and the dataset's crystals; which of these are held out is worked out once and kept.
+
+    Parameters
+    ----------
+    study : Study
+    dataset : Path or None
+        Folder of the run that built the dataset; None: nothing is known.
+    """
+    alpha = alpha_in_fixed_cell(study.run)
+    library = CrystalLibrary(RULES)
+    if dataset is None:
+        return Known(alpha, library, frozenset())
+    crystals = relaxed_crystals(recorded_run(dataset))
+    for crystal in crystals:
+        library.add(crystal.id, crystal.result.structure, crystal.result.energy_final)
+    energies = [crystal.result.energy_final for crystal in crystals]
+    rule = HeldOutSettings()
+    text = [f"{crystal.id} {crystal.result.energy_final!r}" for crystal in crystals]
+    key = hashlib.sha256("\n".join([config_hash(rule), config_hash(RULES), *text]).encode()).hexdigest()[:16]
+    path = study.run.path("tables", f"held-out-{key}.json")
+    if not path.exists():
+        limit = alpha.energy_final + rule.level + rule.margin
+        hidden = withheld([crystal.result.structure for crystal in crystals], energies, limit, RULES)
+        write_json(path, sorted(crystals[row].id for row in hidden))
+    return Known(alpha, library, frozenset(read_json(path)))
+
+
+def execute(
+    study: Study,
+    proposer: Proposer,
+    name: str,
+    template: Template,
+    *,
+    seed: int,
+    count: int,
+    known: Known,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> int:
+    """Relax proposals until ``count`` rows of this method, variant, template and seed are there.
+
+    Parameters
+    ----------
+    study : Study
+    proposer : Proposer
+    name : str
+        Of the template.
+    template : Template
+    seed : int
+    count : int
+    known : Known
+    executor : Executor, optional
+        From `nanh2lib.execution.make_executor`; default: this process.
+    progress : bool
+        Show a progress bar for each batch.
+
+    Returns
+    -------
+    int
+        Rows added.
+
+    Raises
+    ------
+    InputError
+        The variant was begun with other settings.
+    """
+    _same_settings(study, proposer)
+    labels = {"method": proposer.method, "variant": proposer.variant, "held_out": proposer.held_out}
+    place = {**labels, "seed": seed, "template": name}
+    done = set(_rows_of(study, place)["sample_id"])
+    earlier = _finds(study, {**labels, "template": name})
+    added, empty, number = 0, 0, 0
+    total = 0
+    while total < count and empty < MAX_EMPTY:
+        batch = propose(proposer, template, min(BATCH, count), _batch_seed(seed, number))
+        units = {_sample_id(place, number, i): unit for i, unit in enumerate(batch.units)}
+        chosen = dict(list(units.items())[: count - total])
+        _note_samples(study, place, number, batch, proposer)
+        before = dict(zip(units, batch.valid_before, strict=True))
+        missing = {identity: unit for identity, unit in chosen.items() if identity not in done}
+        rows = _Rows(study, {**place, "hall_number": template.hall_number}, missing, before, known, earlier)
+        relax_many(missing, study.relaxation, executor, rows.write, progress=progress)
+        added += len(missing)
+        total += len(chosen)
+        empty = 0 if chosen else empty + 1
+        number += 1
+    return added
+
+
+def _batch_seed(seed: int, number: int) -> int:
+    return 10_000 * (seed + 1) + number
+
+
+def _sample_id(place: dict[str, Any], batch: int, number: int) -> str:
+    held = "-heldout" if place["held_out"] else ""
+    template = place["template"].replace("/", "_")
+    return f"{place['method']}{held}-{place['variant']}-{template}-s{place['seed']}-b{batch:03d}-{number:03d}"
+
+
+def _rows_of(study: Study, place: dict[str, Any]) -> Any:
+    frame = read_rows(study.relaxations, RELAXATION_COLUMNS)
+    for name, value in place.items():
+        frame = frame[frame[name] == (int(value) if isinstance(value, bool) else value)]
+    return frame
+
+
+def _same_settings(study: Study, proposer: Proposer) -> None:
+    path = study.results / "variants.json"
+    variants = read_json(path) if path.exists() else {}
+    name = f"{proposer.method}{'-heldout' if proposer.held_out else ''}-{proposer.variant}"
+    if name not in variants:
+        write_json(path, {**variants, name: proposer.describe})
+    elif variants[name] != proposer.describe:
+        raise InputError(f"variant {name} was begun with other settings; give it another name (--variant)")
+
+
+def _finds(study: Study, labels: dict[str, Any]) -> CrystalLibrary:
+    """Crystals found so far by one method and variant on one template."""
+    library = CrystalLibrary(RULES)
+    for identity in _rows_of(study, labels)["sample_id"]:
+        result = study.run.store.get(identity).relaxed_fixed
+        if result is not None and result.usable:
+            library.add(identity, result.structure, result.energy_final)
+    return library
+
+
+def _note_samples(study: Study, place: dict[str, Any], number: int, batch: Batch, proposer: Proposer) -> None:
+    known = read_rows(study.samples, SAMPLE_COLUMNS)
+    same = known["batch"] == number
+    for name, value in place.items():
+        same &= known[name] == (int(value) if isinstance(value, bool) else value)
+    if not same.any():
+        row = {**place, "batch": number, **batch.counts, "training_evaluations": proposer.training_evaluations}
+        append_row(study.samples, SAMPLE_COLUMNS, row)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Writes a row as each relaxation ends; the crystal is in the store before its row is there."""
+
+    study: Study
+    place: dict[str, Any]
+    units: dict[str, AsymmetricUnit]
+    valid_before: dict[str, bool]
+    known: Known
+    earlier: CrystalLibrary
+
+    def write(self, identity: str, outcome: tuple[RelaxationResult, ...] | str) -> None:
+        result = None if isinstance(outcome, str) else outcome[-1]
+        unit = self.units[identity]
+        _keep(self.study, identity, unit, self.place, result)
+        row = _row(identity, unit, self.place, result, self.valid_before[identity], self.known, self.earlier)
+        append_row(self.study.relaxations, RELAXATION_COLUMNS, row)
+
+
+def _keep(
+    study: Study, identity: str, unit: AsymmetricUnit, place: dict[str, Any], result: RelaxationResult | None
+) -> None:
+    candidate = Candidate(
+        id=identity,
+        structure=expand(unit)[0],
+        method=place["method"],
+        seed=place["seed"],
+        config_hash=config_hash(study.relaxation),
+        package_version=package_version(),
+        asymmetric_unit=unit,
+        extra={"variant": place["variant"], "template": place["template"]},
+    )
+    study.run.store.add(candidate)
+    if result is not None:
+        key = f"{result.stage}:{result.potential}"
+        study.run.store.set_relaxation(identity, key, result, config_hash(study.relaxation))
+
+
+def _row(
+    identity: str,
+    unit: AsymmetricUnit,
+    place: dict[str, Any],
+    result: RelaxationResult | None,
+    valid_before: bool,
+    known: Known,
+    earlier: CrystalLibrary,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **place,
+        "units": unit.template.n_units,
+        "sample_id": identity,
+        "valid_before": valid_before,
+        "evaluations": 0 if result is None else result.evaluations,
+        "energy_start": None if result is None else result.energy_start,
+        "energy_final": None,
+        "converged": False,
+        "matches_alpha": False,
+        "duplicate_of": None,
+        "in_training": "no",
+    }
+    if result is None or not result.usable or not math.isfinite(result.energy_final):
+        return row
+    row |= {
+        "energy_final": result.energy_final,
+        "converged": result.converged,
+        "matches_alpha": known.is_alpha(result),
+        "duplicate_of": earlier.find(result.structure, result.energy_final),
+        "in_training": known.in_training(result),
+    }
+    earlier.add(identity, result.structure, result.energy_final)
+    return row

@@ -1,0 +1,226 @@
+"""The search-efficiency study: statistics against closed forms, tables that survive kills, a tiny real run."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.search_efficiency.judged import (
+    JUDGED,
+    RELAXATION_COLUMNS,
+    RESULTS,
+    SAMPLE_COLUMNS,
+    judged_template,
+)
+from benchmarks.search_efficiency.proposals import make_proposer, propose
+from benchmarks.search_efficiency.runner import Study, execute, known_crystals
+from benchmarks.search_efficiency.statistics import (
+    Trials,
+    best_against_budget,
+    bootstrap,
+    bound_without_hit,
+    evaluations_per_hit,
+    lowest_share,
+)
+from benchmarks.search_efficiency.summary import summarize
+from benchmarks.search_efficiency.tables import append_row, read_rows
+from nanh2lib.config import DatasetSettings, load_config
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.run import write_json
+from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
+
+ALPHA = -18.161
+
+
+def trials(hits, count=300, evaluations=60.0, seeds=1):
+    """`count` relaxations of equal cost, the first `hits` of them at -1, the others at 0."""
+    energies = np.where(np.arange(count) < hits, -1.0, 0.0)
+    order = np.random.default_rng(1).permutation(count)
+    return Trials(np.arange(count) % seeds, np.full(count, evaluations), energies[order], np.ones(count, bool))
+
+
+def test_evaluations_per_hit():
+    assert evaluations_per_hit(trials(6), -0.5) == 300 * 60 / 6
+    assert evaluations_per_hit(trials(6), -0.5, charged=600) == (300 * 60 + 600) / 6
+    assert math.isinf(evaluations_per_hit(trials(0), -0.5))
+
+
+def test_bound_without_a_hit_is_clopper_pearson():
+    p = stats.beta.ppf(0.95, 1, 300)  # upper bound of the rate after 0 of 300
+    assert bound_without_hit(trials(0)) == pytest.approx(60 / p)
+    assert bound_without_hit(trials(0)) == pytest.approx(60 * 300 / 3, rel=0.01)  # the rule of three
+
+
+def test_bootstrap_interval_is_that_of_a_binomial_count():
+    low, high = bootstrap(lambda s: evaluations_per_hit(s[0], -0.5), [trials(30)], resamples=4000)
+    counts = stats.binom.ppf([0.025, 0.975], 300, 0.1)
+    assert 18000 / low == pytest.approx(counts[1], abs=1)
+    assert 18000 / high == pytest.approx(counts[0], abs=1)
+
+
+def test_seeds_that_differ_widen_the_interval():
+    even = trials(30, seeds=3)
+    uneven = Trials(np.sort(even.seeds), even.evaluations, np.where(np.arange(300) < 30, -1.0, 0.0), even.countable)
+
+    def width(which):
+        low, high = bootstrap(lambda s: s[0].hits(-0.5) / 300, [which], resamples=1000)
+        return high - low
+
+    assert width(uneven) > 2 * width(even)
+
+
+def test_lowest_share_is_an_order_statistic():
+    energies = np.arange(300.0)[::-1]
+    assert lowest_share(energies) == 2.0  # the third of 300
+    assert lowest_share(energies[:50]) == 250.0  # at least one
+    assert lowest_share(np.arange(100.0)) == 0.0
+
+
+def test_best_against_budget():
+    given = Trials(
+        np.array([0, 0, 1, 1]), np.array([10.0, 10, 10, 10]), np.array([3.0, 1, 2, 5]), np.ones(4, dtype=bool)
+    )
+    first, middle, last, beyond = best_against_budget(given, [5, 10, 20, 30])
+    assert (middle, last) == (2.5, 1.5)
+    assert math.isnan(first)
+    assert math.isnan(beyond)
+
+
+def row(number, energy, *, method="random", **changes):
+    base = {
+        "method": method, "variant": "default", "held_out": False, "seed": number % 3, "template": "P2_1",
+        "hall_number": 6, "units": 16, "sample_id": f"{method}-{number}", "valid_before": False, "evaluations": 50,
+        "energy_start": energy + 1.0, "energy_final": energy, "converged": True, "matches_alpha": False,
+        "duplicate_of": None, "in_training": "no",
+    }  # fmt: skip
+    return base | changes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """100 random relaxations 0.10 to 0.199 eV above alpha; 20 geometric ones, five of them low."""
+    table = tmp_path / "relaxations.csv"
+    for i in range(100):
+        append_row(table, RELAXATION_COLUMNS, row(i, ALPHA + 0.1 + 0.001 * i))
+    for held_out in (False, True):
+        kinds = [{}, {}, {"duplicate_of": "geometric-0"}, {"in_training": "yes"}, {"in_training": "held_out"}]
+        for i in range(20):
+            changes = kinds[i] if i < 5 else {}
+            energy = ALPHA + (0.01 if i < 5 else 0.15)
+            append_row(table, RELAXATION_COLUMNS, row(i, energy, method="geometric", held_out=held_out, **changes))
+    batch = dict.fromkeys(SAMPLE_COLUMNS, 0) | {"method": "geometric", "variant": "default", "held_out": False}
+    batch |= {"template": "P2_1", "drawn": 20, "valid": 10, "valid_at_0.7": 15, "symmetry": 20, "proposed": 20}
+    append_row(tmp_path / "samples.csv", SAMPLE_COLUMNS, batch | {"seconds": 2.0, "training_evaluations": 1000})
+    write_json(tmp_path / "alpha.json", {"energy_ev_per_fu": ALPHA})
+    return tmp_path
+
+
+def test_summary_counts_what_counts(folder):
+    found = summarize(folder, resamples=200)["templates"]["P2_1"]
+    mine, held, random = (found[k] for k in ("geometric, default", "geometric held out, default", "random, default"))
+    # Neither the duplicate nor what the model has seen; a held-out model has not seen what was held out.
+    assert [mine["hits"][k]["hits"] for k in "abc"] == [2, 2, 2]
+    assert [held["hits"][k]["hits"] for k in "abc"] == [3, 3, 3]
+    assert [random["hits"][k]["hits"] for k in "abc"] == [1, 0, 0]
+    assert mine["hits"]["a"]["evaluations_per_hit"] == 20 * 50 / 2
+    assert mine["hits"]["a"]["saving"] == pytest.approx(100 * 50 / 1 / 500)
+    assert mine["hits_training_charged"]["a"]["evaluations_per_hit"] == (20 * 50 + 1000) / 2
+    bound = 50 / (1 - 0.05 ** (1 / 100))
+    assert random["hits"]["b"]["evaluations_per_hit_above"] == pytest.approx(bound, abs=0.1)
+    assert mine["hits"]["b"]["saving_above"] == pytest.approx(bound / 500, abs=0.01)
+    assert mine["samples"]["valid_percent"] == 50.0
+    assert mine["samples"]["valid_percent_at_0.7"] == 75.0
+    assert mine["enrichment_a"] == pytest.approx((2 / 20) / (1 / 100))
+    assert mine["different"] == 19
+    assert mine["lowest_mev_above_alpha"] == pytest.approx(10.0)
+
+
+def test_random_saves_nothing_against_itself(folder):
+    random = summarize(folder, resamples=200)["templates"]["P2_1"]["random, default"]["hits"]["a"]
+    assert random["saving"] == 1.0
+    assert random["saving_interval"][0] <= 1.0
+
+
+def test_a_torn_line_is_cut_off(tmp_path):
+    path = tmp_path / "relaxations.csv"
+    append_row(path, RELAXATION_COLUMNS, row(0, -18.0))
+    with path.open("ab") as stream:
+        stream.write(b"random,default,0,1,P2_")
+    assert len(read_rows(path, RELAXATION_COLUMNS)) == 1
+    append_row(path, RELAXATION_COLUMNS, row(1, -18.1))
+    assert read_rows(path, RELAXATION_COLUMNS)["sample_id"].tolist() == ["random-0", "random-1"]
+
+
+def test_foreign_tables_and_rows_are_refused(tmp_path):
+    path = tmp_path / "relaxations.csv"
+    with pytest.raises(InputError, match="converged"):
+        append_row(path, RELAXATION_COLUMNS, {k: v for k, v in row(0, -18.0).items() if k != "converged"})
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="expected"):
+        read_rows(path, RELAXATION_COLUMNS)
+
+
+def test_judged_templates_are_general_in_the_alpha_cell():
+    units = {name: judged_template(name).n_units for name in JUDGED}
+    assert units == {"P2_1": 16, "P2_12_12_1": 8, "P-1": 16, "C2": 8, "P2_1/c": 8}
+    with pytest.raises(InputError, match="choose one of"):
+        judged_template("Fddd")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Real relaxations, a few evaluations each."""
+    short = RelaxationSettings(potential="chgnet", rigid=RigidSettings(cell="fixed", max_evaluations=3), atoms=None)
+    config = load_config("smoke").model_copy(update={"dataset": DatasetSettings(relaxed_fixed=short)})
+    folder = tmp_path_factory.mktemp("study")
+    return Study.open(folder / "results", folder / "work", config, short)
+
+
+def test_a_real_run_goes_on_where_it_was(study):
+    config, template = load_config("smoke"), judged_template("C2")
+    proposer, known = make_proposer("random", "default", None, config), known_crystals(study, None)
+    assert known.alpha.energy_final == pytest.approx(ALPHA, abs=0.05)
+    run = {"seed": 0, "known": known, "progress": False}
+    assert execute(study, proposer, "C2", template, count=1, **run) == 1
+    assert execute(study, proposer, "C2", template, count=1, **run) == 0
+    frame = read_rows(study.relaxations, RELAXATION_COLUMNS)
+    assert frame["evaluations"].tolist() == [3]
+    assert (frame["energy_final"] < frame["energy_start"]).all()
+    assert study.run.store.get(frame["sample_id"][0]).relaxed_fixed is not None
+    write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
+    summary = summarize(study.results, resamples=50)["templates"]["C2"]["random, default"]
+    assert summary["relaxations"] == 1
+    assert summary["samples"]["symmetry_percent"] <= 100.0
+    other = make_proposer("random", "default", None, config, changes={"anything": 1})
+    with pytest.raises(InputError, match="begun with other settings"):
+        execute(study, other, "C2", template, count=1, **run)
+
+
+def test_another_relaxer_is_refused(study):
+    with pytest.raises(InputError, match="another relaxer"):
+        Study.open(study.results, study.run.directory, study.run.config)
+
+
+def test_proposals_follow_their_seed_and_pass():
+    proposer = make_proposer("random", "default", None, load_config("smoke"))
+    first, again, other = (propose(proposer, judged_template("P2_1/c"), 3, seed) for seed in (1, 1, 2))
+    assert first.counts["drawn"] == 3
+    assert len(first.units) >= 2
+    assert all((a.frac_origins == b.frac_origins).all() for a, b in zip(first.units, again.units, strict=True))
+    assert not (first.units[0].frac_origins == other.units[0].frac_origins).all()
+
+
+def test_methods_with_models_ask_for_them():
+    config = load_config("smoke")
+    for method in ("paper", "paper_guided", "geometric", "geometric_heldout"):
+        with pytest.raises(InputError, match="needs --models"):
+            make_proposer(method, "default", None, config)
+
+
+def test_the_committed_summary_follows_from_the_committed_tables():
+    committed = json.loads((RESULTS / "summary.json").read_text())
+    assert summarize(RESULTS, committed["resamples"]) == committed
