@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from concurrent.futures import wait as wait_for
 from multiprocessing import get_context, parent_process
 from typing import Any
 
@@ -160,7 +162,7 @@ class DaskExecutor(Executor):
                 f"executor 'dask://{address}': the scheduler has no worker after {timeout:g} s; "
                 f"start some: dask worker tcp://{address} --nthreads 1"
             ) from error
-        self._pool = self._client.get_executor(pure=False)
+        self._pending: set[Future[Any]] = set()
         self._workers = 1
         if max(self._client.ncores().values(), default=1) > 1:
             warnings.warn(
@@ -190,38 +192,52 @@ class DaskExecutor(Executor):
             self._workers = len(self._client.ncores())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        task = self._client.submit(fn, *args, pure=False, **kwargs)
         outcome: Future[Any] = Future()
-        inner: Future[Any] = self._pool.submit(fn, *args, **kwargs)
-        outcome.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        inner.add_done_callback(lambda done: _hand_on(done, outcome))
+        self._pending.add(outcome)
+        outcome.add_done_callback(self._pending.discard)
+        outcome.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        task.add_done_callback(lambda done: _hand_on(done, outcome))
         return outcome
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._pool.shutdown(wait=wait and not cancel_futures)
+        for future in list(self._pending) if cancel_futures else ():
+            future.cancel()
+        if wait:
+            wait_for(list(self._pending))
         self._client.close()
 
 
-def _hand_on(source: Future[Any], target: Future[Any]) -> None:
-    """Copy the outcome of a Dask task; troubles of the cluster are told from exceptions of the task."""
+def _hand_on(task: Any, outcome: Future[Any]) -> None:
+    """Copy the outcome of a Dask task, and let the cluster forget it."""
+    if not outcome.set_running_or_notify_cancel():
+        return
+    value = None
+    try:
+        error = task.exception()
+        if error is None:
+            value = task.result()
+    except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001 - whoever waits must hear of it
+        error = CancelledError() if task.cancelled() else trouble
+    task.release()  # else the cluster keeps the result, and computes it again when it is lost
+    if error is None:
+        outcome.set_result(value)
+    else:
+        outcome.set_exception(_told_apart(error))
+
+
+def _told_apart(error: BaseException) -> BaseException:
+    """Troubles of the cluster in our own words; what the function raised stays as it is."""
     from distributed import KilledWorker
 
-    if not target.set_running_or_notify_cancel():
-        return
-    if source.cancelled():
-        target.set_exception(CancelledError())
-        return
-    error = source.exception()
     if isinstance(error, KilledWorker):
-        error = WorkerDiedError(error.allowed_failures + 1)
-    elif isinstance(error, RuntimeError) and "during deserialization" in str(error):
-        error = MissingDependencyError(
+        return WorkerDiedError(error.allowed_failures + 1)
+    if isinstance(error, RuntimeError) and "during deserialization" in str(error):
+        return MissingDependencyError(
             "the scheduler cannot read the work: it and its workers need the same packages as this process "
             f"({' '.join(str(error.__cause__ or error).split())})"
         )
-    if error is not None:
-        target.set_exception(error)
-    else:
-        target.set_result(source.result())
+    return error
 
 
 def make_executor(spec: str = "serial", workers: int | None = None) -> Executor:

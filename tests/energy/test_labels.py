@@ -143,6 +143,14 @@ def test_labels_from_worker_processes_equal_those_made_here(p21212, disturbed):
     assert [label.energy for label in there.values()] == [label.energy for label in here.values()]
 
 
+def test_threads_share_a_calculator_without_mixing_up_their_crystals(p21212, disturbed):
+    crystals = [p21212, disturbed] * 6
+    here = label_structures(crystals, "chgnet", progress=False)
+    with make_executor("threads:4") as executor:
+        there = label_structures(crystals, "chgnet", executor, progress=False)
+    assert [label.energy for label in there.values()] == [label.energy for label in here.values()]
+
+
 def test_the_structure_is_not_changed(p21212):
     before = p21212.copy()
     evaluate(p21212, LabelSettings(potential="chgnet"))

@@ -11,6 +11,7 @@ import pytest
 
 from nanh2lib.errors import MissingDependencyError, StoreError
 from nanh2lib.store import CandidateStore
+from nanh2lib.store.connection import as_store_error, shown, without_password
 from tests.store.conftest import make_candidates
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,7 @@ import resource, sys
 from pathlib import Path
 from nanh2lib.errors import StoreError
 from nanh2lib.store import CandidateStore
+from nanh2lib.store.connection import as_store_error, shown, without_password
 from tests.store.conftest import make_candidates
 store = CandidateStore(sys.argv[1])
 more = make_candidates(60, prefix="m")
@@ -159,6 +161,7 @@ def test_a_full_disk_changes_nothing(tmp_path):
 WRITER = """
 import sys
 from nanh2lib.store import CandidateStore
+from nanh2lib.store.connection import as_store_error, shown, without_password
 from tests.store.conftest import make_candidates
 store = CandidateStore(sys.argv[1])
 store.add(make_candidates(60))
@@ -215,6 +218,7 @@ with store._transaction(write=True) as database:
 TWO_WRITERS = """
 import json, sys
 from nanh2lib.store import CandidateStore
+from nanh2lib.store.connection import as_store_error, shown, without_password
 from tests.store.conftest import make_candidates
 store = CandidateStore(sys.argv[1])
 added = sum(store.add(candidate) for candidate in make_candidates(30))
@@ -232,6 +236,35 @@ def test_two_writers_at_once_do_not_repeat_or_lose_anything(url):
     assert len(counts) == 2, outcomes
     assert [sum(column) for column in zip(*counts, strict=True)] == [30, 30]
     assert len(CandidateStore(url)) == 30
+
+
+@pytest.mark.parametrize(
+    ("url", "shown_url", "written_url"),
+    [
+        ("store.db", "store.db", "store.db"),
+        ("postgresql://me:pw@host:5432/name", "postgresql://host:5432/name", "postgresql://me@host:5432/name"),
+        ("postgres://host/name", "postgres://host/name", "postgres://host/name"),
+        ("postgresql://me:p%40w@/name?host=/tmp", "postgresql:///name", "postgresql://me@/name?host=/tmp"),
+        ("postgresql://h/n?user=me&password=pw&sslpassword=x", "postgresql://h/n", "postgresql://h/n?user=me"),
+    ],
+)
+def test_urls_are_shown_and_written_down_without_their_passwords(url, shown_url, written_url):
+    assert shown(url) == shown_url
+    assert without_password(url) == written_url
+
+
+@pytest.mark.parametrize("password", ["s3cret/", "s3cret#", "s3cret?", "s3@cret", "/s3cret", "s3[cret"])
+def test_a_password_with_unescaped_characters_is_refused_and_not_repeated(password):
+    with pytest.raises(StoreError, match="as %40 %3A") as caught:
+        CandidateStore(f"postgresql://me:{password}@host/name")
+    assert "cret" not in str(caught.value)
+
+
+def test_a_password_that_a_driver_repeats_is_hidden():
+    url = "postgresql://me:p%40ss@host/name?sslpassword=phrase"
+    with pytest.raises(StoreError, match=r"no entry for \*\*\* and \*\*\*") as caught, as_store_error(url):
+        raise OSError("no entry for p@ss and phrase")
+    assert "p@ss" not in str(caught.value)
 
 
 @pytest.mark.scale
