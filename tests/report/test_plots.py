@@ -34,6 +34,7 @@ FIGURES = {
     "energy_ranking": lambda: plots.energy_ranking({"DFT": {"alpha": 0.0, "b": 40.0}, "chgnet": {"alpha": 0.0}}),
     "energy_volume_curve": lambda: plots.energy_volume_curve({"900 eV": (X, X**2)}, relaxed={"end": (1.0, 1.0)}),
     "powder_patterns": lambda: plots.powder_patterns({"P21212": published_structure("S1-P21212").structure}),
+    "worker_timeline": lambda: plots.worker_timeline({"worker 1": [(0, 1), (1, 2.5)]}, marks={"stop": 2.0}),
 }  # fmt: skip
 UNITLESS = {"Space group", "Structures", "Epoch", "Energy from", "Energy evaluations", "Evaluations per hit"}
 
@@ -46,7 +47,10 @@ def test_every_axis_is_labelled(name):
     for axes in figure.axes:
         labels += [axes.get_xlabel(), axes.get_ylabel()]
     shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
-    assert all(label or shared or name in ("interval_chart", "count_bars") for label in labels), labels
+    by_rows = name in ("interval_chart", "count_bars", "worker_timeline")
+    assert all(label or shared or by_rows for label in labels), labels
+        labels
+    )
     with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
     assert all("(" in label or "$" in label for label in with_unit), with_unit
     assert figure.png(60)[:4] == b"\x89PNG"

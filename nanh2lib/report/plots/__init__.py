@@ -20,6 +20,7 @@ from nanh2lib.report.plots.model import (
     loss_curves,
     noise_schedule_plot,
 )
+from nanh2lib.report.plots.scaling import worker_timeline
 from nanh2lib.report.plots.style import (
     OKABE_ITO,
     ReportFigure,
@@ -50,4 +51,5 @@ __all__ = [
     "symbol_text",
     "themed",
     "volume_energy_scatter",
+    "worker_timeline",
 ]
