@@ -49,8 +49,6 @@ def test_every_axis_is_labelled(name):
     shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
     by_rows = name in ("interval_chart", "count_bars", "worker_timeline")
     assert all(label or shared or by_rows for label in labels), labels
-        labels
-    )
     with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
     assert all("(" in label or "$" in label for label in with_unit), with_unit
     assert figure.png(60)[:4] == b"\x89PNG"
