@@ -95,6 +95,23 @@ class HeldOutSettings(StageSettings):
     margin: float = Field(default=0.02, ge=0)
 
 
+class PretrainingSettings(StageSettings):
+    """A first training on crystals as the search makes them: packing costs no energy calls to learn.
+
+    Attributes
+    ----------
+    per_setting : int
+        Pushed-apart crystals of each setting of the run's search.
+    limit_scale : float
+        Factor on the contact limits: a little room, so that noise leaves the limits kept.
+    epochs : int
+    """
+
+    per_setting: int = Field(default=40, ge=1)
+    limit_scale: float = Field(default=1.12, gt=0)
+    epochs: int = Field(default=80, ge=1)
+
+
 class GeometricRunSettings(StageSettings):
     """The geometric model in a run: what it learns from, its networks, and how it samples.
 
@@ -110,6 +127,8 @@ class GeometricRunSettings(StageSettings):
         normalised; None: equal weights.
     held_out : HeldOutSettings or None
         None: learn from everything.
+    pretraining : PretrainingSettings or None
+        None: straight to the dataset.
     duplicates : DuplicateSettings
         Which training crystals count as one: these stay on one side of the validation split.
     training : GeometricSettings
@@ -128,10 +147,11 @@ class GeometricRunSettings(StageSettings):
     structures: Literal["relaxed_fixed", "generated"] = "relaxed_fixed"
     temperature: float | None = Field(default=None, gt=0)
     held_out: HeldOutSettings | None = None
+    pretraining: PretrainingSettings | None = None
     duplicates: DuplicateSettings = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
     training: GeometricSettings = Field(default_factory=GeometricSettings)
     energy: GeometricSettings = GeometricSettings(
-        epochs=150, network=NetworkSettings(features=32, channels=8, layers=2, cutoff=5.0, radial=12)
+        epochs=150, network=NetworkSettings(features=32, channels=8, layers=2, cutoff=4.5, radial=12)
     )
     guide: Literal["none", "paper", "noised", "x0"] = "x0"
     templates: tuple[int, ...] = (81, 6, 115, 2, 16)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
 from benchmarks.search_efficiency.proposals import make_proposer
-from benchmarks.search_efficiency.runner import Study, execute, known_crystals
+from benchmarks.search_efficiency.runner import Study, execute, known_crystals, refresh
 from benchmarks.search_efficiency.summary import write_summary
 from nanh2lib.config import load_config
 from nanh2lib.execution import make_executor
@@ -29,11 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--guide", choices=("none", "paper", "noised", "x0"), default="none")
     run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
-    run.add_argument("--dataset", type=Path, help="run folder of the dataset that the models learned from")
-    run.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
     run.add_argument("--executor", default="serial")
-    run.add_argument("--profile", default="default")
-    for command in (run, commands.add_parser("summary", help="compute summary.json from the tables")):
+    again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
+    for command in (run, again):
+        command.add_argument("--dataset", type=Path, help="run folder of the dataset that the models learned from")
+        command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
+        command.add_argument("--profile", default="default")
+    for command in (run, again, commands.add_parser("summary", help="compute summary.json from the tables")):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     return parser
 
@@ -50,12 +52,15 @@ def main() -> None:
         return
     config = load_config(arguments.profile)
     study = Study.open(arguments.results, arguments.work, config)
+    known = known_crystals(study, arguments.dataset)
+    write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
+    if arguments.command == "refresh":
+        print(f"{refresh(study, known)} rows changed in {study.relaxations}")
+        return
     proposer = make_proposer(
         arguments.method, arguments.variant, arguments.models, config,
         guide=arguments.guide, oversample=arguments.oversample, changes=_changes(arguments.set),
     )  # fmt: skip
-    known = known_crystals(study, arguments.dataset)
-    write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
     with make_executor(arguments.executor) as executor:
         added = execute(
             study, proposer, arguments.template, judged_template(arguments.template),

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.search_efficiency.judged import RELAXATION, RELAXATION_COLUMNS, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.proposals import Batch, Proposer, propose
-from benchmarks.search_efficiency.tables import append_row, read_rows
+from benchmarks.search_efficiency.tables import append_row, read_rows, write_rows
 from nanh2lib.config import HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
@@ -182,7 +182,8 @@ def execute(
     added, empty, number = 0, 0, 0
     total = 0
     while total < count and empty < MAX_EMPTY:
-        batch = propose(proposer, template, min(BATCH, count), _batch_seed(seed, number))
+        # Always whole batches: a proposal must not depend on how many are wanted.
+        batch = propose(proposer, template, BATCH, _batch_seed(seed, number))
         units = {_sample_id(place, number, i): unit for i, unit in enumerate(batch.units)}
         chosen = dict(list(units.items())[: count - total])
         _note_samples(study, place, number, batch, proposer)
@@ -195,6 +196,45 @@ def execute(
         empty = 0 if chosen else empty + 1
         number += 1
     return added
+
+
+def refresh(study: Study, known: Known) -> int:
+    """Compare all finds anew with alpha, each other and the dataset (which may have grown since).
+
+    Returns
+    -------
+    int
+        Rows that changed.
+    """
+    table = read_rows(study.relaxations, RELAXATION_COLUMNS)
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    libraries: dict[tuple[Any, ...], CrystalLibrary] = {}
+    changed = 0
+    for row in rows:
+        before = {name: str(row[name]) for name in COMPARED}
+        result = study.run.store.get(str(row["sample_id"])).relaxed_fixed
+        if result is not None and result.usable and math.isfinite(result.energy_final):
+            group = tuple(row[name] for name in ("method", "variant", "held_out", "template"))
+            library = libraries.setdefault(group, CrystalLibrary(RULES))
+            row |= _compared(str(row["sample_id"]), result, known, library)
+        row |= {name: float(row[name]) if row[name] == row[name] else None for name in ("energy_start", "energy_final")}
+        changed += before != {name: str(int(v) if isinstance(v := row[name], bool) else v or "") for name in COMPARED}
+    write_rows(study.relaxations, RELAXATION_COLUMNS, rows)
+    return changed
+
+
+COMPARED = ("duplicate_of", "in_training")
+
+
+def _compared(identity: str, result: RelaxationResult, known: Known, earlier: CrystalLibrary) -> dict[str, Any]:
+    """What a find equals; it joins the earlier ones."""
+    found = {
+        "matches_alpha": known.is_alpha(result),
+        "duplicate_of": earlier.find(result.structure, result.energy_final),
+        "in_training": known.in_training(result),
+    }
+    earlier.add(identity, result.structure, result.energy_final)
+    return found
 
 
 def _batch_seed(seed: int, number: int) -> int:
@@ -306,12 +346,5 @@ def _row(
     }
     if result is None or not result.usable or not math.isfinite(result.energy_final):
         return row
-    row |= {
-        "energy_final": result.energy_final,
-        "converged": result.converged,
-        "matches_alpha": known.is_alpha(result),
-        "duplicate_of": earlier.find(result.structure, result.energy_final),
-        "in_training": known.in_training(result),
-    }
-    earlier.add(identity, result.structure, result.energy_final)
-    return row
+    row |= {"energy_final": result.energy_final, "converged": result.converged}
+    return row | _compared(identity, result, known, earlier)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from nanh2lib.errors import InputError
+from nanh2lib.files import write_atomically
 
 
 def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
@@ -49,6 +50,15 @@ def _cut_unfinished_line(stream: io.BufferedRandom) -> None:
     content = stream.read()
     if not content.endswith(b"\n"):
         stream.truncate(content.rfind(b"\n") + 1)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a table by other rows; whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_plain(row[name]) for name in columns] for row in rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def _plain(value: Any) -> Any:

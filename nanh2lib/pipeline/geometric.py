@@ -19,6 +19,7 @@ from nanh2lib.diffusion.geometric.checkpoint import (
     save_geometric_models,
 )
 from nanh2lib.diffusion.geometric.guidance import Guide, NetworkGuide
+from nanh2lib.diffusion.geometric.model import GeometricModel
 from nanh2lib.diffusion.geometric.sampling import (
     GeometricSamples,
     GeometricSamplingSettings,
@@ -31,12 +32,16 @@ from nanh2lib.pipeline.draws import general_template
 from nanh2lib.pipeline.geometric_data import GeometricTrainingSet, geometric_training_set
 from nanh2lib.pipeline.model_card import geometric_card
 from nanh2lib.pipeline.run import Run, stage, write_text
-from nanh2lib.pipeline.search import candidate_id
+from nanh2lib.pipeline.search import candidate_id, compound_of
 from nanh2lib.records import Candidate
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import push_apart
+from nanh2lib.search.random_search import random_search
 from nanh2lib.settings import config_hash, package_version
 from nanh2lib.validation import validate
+
+PRETRAINING_SEED = 1_000_000
+"""Added to the run's seed, so that pretraining crystals are other ones than the dataset's."""
 
 
 def geometric_path(run: Run, settings: GeometricRunSettings | None = None) -> Path:
@@ -75,6 +80,7 @@ def fit_geometric(run: Run, data: GeometricTrainingSet) -> GeometricModels:
     score = train_geometric_model(
         data.units,
         settings.training.model_copy(update=seed),
+        initial=pretrained(run),
         weights=data.weights(settings.temperature),
         groups=data.groups,
         run_directory=run.path("models", f"{name}_score_run"),
@@ -93,6 +99,30 @@ def fit_geometric(run: Run, data: GeometricTrainingSet) -> GeometricModels:
         progress=run.progress,
     )
     return GeometricModels(score, noised_energy=energy) if noised else GeometricModels(score, energy)
+
+
+def pretrained(run: Run) -> GeometricModel | None:
+    """Score network trained on pushed-apart crystals of the run's search; None where the settings ask for none.
+
+    It knows nothing of energies, so that it is the same for held-out models.
+    """
+    chosen = run.config.geometric.pretraining
+    if chosen is None:
+        return None
+    search = run.config.search.model_copy(
+        update={
+            "per_setting": chosen.per_setting,
+            "limit_scale": chosen.limit_scale,
+            "max_draws_per_setting": 10 * chosen.per_setting,
+            "seed": run.config.seed + PRETRAINING_SEED,
+        }
+    )
+    found = random_search(search, compound_of(run), progress=run.progress)
+    units = [c.asymmetric_unit for c in found if c.accepted and c.asymmetric_unit is not None]
+    settings = run.config.geometric.training.model_copy(update={"epochs": chosen.epochs, "seed": run.config.seed})
+    return train_geometric_model(
+        units, settings, run_directory=run.path("models", "geometric_pretraining_run"), progress=run.progress
+    )
 
 
 def training_summary(models: GeometricModels, data: GeometricTrainingSet) -> dict[str, Any]:

@@ -31,6 +31,10 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
             f"{summary['left_out']} crystals up to {limit:.0f} meV per formula unit above alpha, "
             "and all that match one of them, are held out"
         )
+    pretraining = "none"
+    if settings.pretraining is not None:
+        first = settings.pretraining
+        pretraining = f"{first.epochs} epochs on {first.per_setting} pushed-apart crystals a setting, no energy calls"
     counts = ", ".join(
         f"{template.label} ({count})"
         for template, count in sorted(
@@ -50,6 +54,7 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
         f"| settings | `geometric` section, hash {config_hash(settings)} |",
         f"| weights of the score network | {weights} |",
         f"| crystals | {summary['structures']} ({summary['different']} different), {settings.structures} |",
+        f"| pretraining | {pretraining} |",
         f"| held out | {held_out} |",
         f"| potential | {relaxed.potential}, rigid units, cell {relaxed.rigid.cell if relaxed.rigid else 'none'} |",
         f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",

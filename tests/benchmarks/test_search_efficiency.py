@@ -17,7 +17,7 @@ from benchmarks.search_efficiency.judged import (
     judged_template,
 )
 from benchmarks.search_efficiency.proposals import make_proposer, propose
-from benchmarks.search_efficiency.runner import Study, execute, known_crystals
+from benchmarks.search_efficiency.runner import Known, Study, execute, known_crystals, refresh
 from benchmarks.search_efficiency.statistics import (
     Trials,
     best_against_budget,
@@ -188,6 +188,8 @@ def test_a_real_run_goes_on_where_it_was(study):
     assert execute(study, proposer, "C2", template, count=1, **run) == 1
     assert execute(study, proposer, "C2", template, count=1, **run) == 0
     frame = read_rows(study.relaxations, RELAXATION_COLUMNS)
+    assert frame["sample_id"].tolist() == ["random-default-C2-s0-b000-000"]
+    frame = read_rows(study.relaxations, RELAXATION_COLUMNS)
     assert frame["evaluations"].tolist() == [3]
     assert (frame["energy_final"] < frame["energy_start"]).all()
     assert study.run.store.get(frame["sample_id"][0]).relaxed_fixed is not None
@@ -195,6 +197,14 @@ def test_a_real_run_goes_on_where_it_was(study):
     summary = summarize(study.results, resamples=50)["templates"]["C2"]["random, default"]
     assert summary["relaxations"] == 1
     assert summary["samples"]["symmetry_percent"] <= 100.0
+    before = study.relaxations.read_bytes()
+    assert refresh(study, known) == 0
+    assert study.relaxations.read_bytes() == before
+    result = study.run.store.get(frame["sample_id"][0]).relaxed_fixed
+    known.training.add("seen", result.structure, result.energy_final)
+    assert refresh(study, known) == 1
+    assert read_rows(study.relaxations, RELAXATION_COLUMNS)["in_training"].tolist() == ["yes"]
+    assert Known(known.alpha, known.training, frozenset({"seen"})).in_training(result) == "held_out"
     other = make_proposer("random", "default", None, config, changes={"anything": 1})
     with pytest.raises(InputError, match="begun with other settings"):
         execute(study, other, "C2", template, count=1, **run)

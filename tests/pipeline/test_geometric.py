@@ -14,7 +14,7 @@ from nanh2lib.diffusion.fit import split_rows
 from nanh2lib.errors import CheckpointError, InputError
 from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.generators import sample_model, train_model
-from nanh2lib.pipeline.geometric import draw_geometric, guides_of, load_geometric
+from nanh2lib.pipeline.geometric import draw_geometric, guides_of, load_geometric, pretrained
 from nanh2lib.pipeline.geometric_data import geometric_training_set, withheld
 from nanh2lib.pipeline.run import Run, open_run, write_json
 from nanh2lib.pipeline.search import candidates_of
@@ -173,6 +173,17 @@ def test_a_missing_energy_network_is_named(run):
     template = general_template(115)  # not in the training set
     samples = draw_geometric(models, template, settings, progress=False)
     assert len(samples.asymmetric_unit) == 3
+
+
+def test_pretraining_starts_from_pushed_apart_crystals(entries, tmp_path):
+    run = new_run(tmp_path / "pre", entries, pretraining={"per_setting": 2, "epochs": 1}, guide="none")
+    plain = new_run(tmp_path / "plain", entries, guide="none")
+    summary = train_model(run)
+    assert train_model(plain)["training_loss"] != summary["training_loss"]
+    first = pretrained(run)
+    assert first.vocabulary.kinds == load_geometric(run).score.vocabulary.kinds
+    assert first.vocabulary.halls == load_geometric(run).score.vocabulary.halls
+    assert "1 epochs on 2 pushed-apart crystals a setting" in (run.directory / "models" / "geometric.md").read_text()
 
 
 def test_nothing_relaxed_is_an_error(tmp_path):

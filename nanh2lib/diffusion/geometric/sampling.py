@@ -83,7 +83,7 @@ class GeometricSamplingSettings(StageSettings):
     steps: int = Field(default=50, ge=1)
     eta: float = Field(default=1.0, ge=0, le=1)
     guidance_scale: float = Field(default=1.0, ge=0)
-    guidance_max_sigma: float = Field(default=1.5, gt=0)
+    guidance_max_sigma: float = Field(default=1.0, gt=0)
     max_guidance: float | None = Field(default=2.0, gt=0)
     steering_strength: float = Field(default=1.0, ge=0)
     steering_threshold: float = Field(default=0.5, gt=0, le=1)

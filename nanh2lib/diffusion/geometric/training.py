@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -81,6 +81,7 @@ def train_geometric_model(
     *,
     weights: Tensor | None = None,
     groups: Sequence[int] | None = None,
+    initial: GeometricModel | None = None,
     run_directory: str | Path | None = None,
     progress: bool = True,
 ) -> GeometricModel:
@@ -95,6 +96,8 @@ def train_geometric_model(
         Weight of each crystal in the loss (say, larger for lower energies); mean 1 is best.
     groups : sequence of int, length N, optional
         Crystals with one label stay on one side of the split.
+    initial : GeometricModel, optional
+        Model whose weights are the start; its vocabulary is kept, so it must know all units here.
     run_directory : path, optional
         Makes the run resumable; see `fit`.
     progress : bool
@@ -111,11 +114,17 @@ def train_geometric_model(
     """
     settings = settings or GeometricSettings()
     data = _prepare(asymmetric_units, settings, groups, "train_geometric_model")
+    if initial is not None:
+        data = _known_to(initial, data)
     weights = torch.ones(data.flat.n_crystals) if weights is None else weights
     if weights.shape != (data.flat.n_crystals,) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
         raise InputError(f"weights: give one finite number >= 0 for each of the {data.flat.n_crystals} crystals")
     generator = torch.Generator().manual_seed(settings.seed)
     network = new_network(data.vocabulary, settings.network, head="score", noised=True, generator=generator)
+    start: list[Tensor] = []
+    if initial is not None:
+        _take_weights(network, initial)
+        start = [parameter.detach() for parameter in initial.network.parameters()]
 
     def batch_loss(rows: Tensor, generator: torch.Generator) -> Tensor:
         chosen = data.training[rows]
@@ -126,9 +135,24 @@ def train_geometric_model(
     validation = _score_validation(data, settings, weights)
     history = fit(
         network, batch_loss, validation, len(data.training), settings, label="score model",
-        run_key=_key(settings, data, weights), run_directory=run_directory, progress=progress,
+        run_key=_key(settings, data, weights, *start), run_directory=run_directory, progress=progress,
     )  # fmt: skip
     return GeometricModel(network, data.vocabulary, data.cells, settings, history)
+
+
+def _known_to(initial: GeometricModel, data: _Data) -> _Data:
+    """The data with the numbers that an earlier model gave to units and space groups."""
+    for template in data.vocabulary.templates:
+        initial.vocabulary.check(template)
+    kept = replace(initial.vocabulary, templates=data.vocabulary.templates, counts=data.vocabulary.counts)
+    return replace(data, vocabulary=kept)
+
+
+def _take_weights(network: UnitNetwork, initial: GeometricModel) -> None:
+    try:
+        network.load_state_dict(initial.network.state_dict())
+    except RuntimeError as error:
+        raise InputError("initial model: its network has another architecture than settings.network") from error
 
 
 def _noised(
