@@ -107,6 +107,47 @@ def orbit_edges(atoms: Atoms, orbits: AtomOrbits, cutoff: float) -> DirectedEdge
         edges, distances = edges[paired], distances[paired]
 
 
+def check_symmetry(atoms: Atoms, orbits: AtomOrbits) -> None:
+    """Make sure that every operation carries the crystal onto itself.
+
+    Raises
+    ------
+    SymmetryMismatch
+        One does not.
+    """
+    _inverse_operations(atoms, orbits)
+
+
+def proper_orbits(orbits: AtomOrbits) -> AtomOrbits:
+    """Orbits under the operations without reflection: an orbit that needs improper ones falls into two.
+
+    Parameters
+    ----------
+    orbits : AtomOrbits
+
+    Returns
+    -------
+    AtomOrbits
+        Its operations are products of the given ones.
+    """
+    rotations, translations = orbits.rotations[orbits.operation], orbits.translations[orbits.operation]
+    improper = np.linalg.det(rotations) < 0
+    _, representatives, orbit = np.unique(2 * orbits.orbit + improper, return_index=True, return_inverse=True)
+    # From the new representative back to the old one, then on to the atom.
+    back = np.round(np.linalg.inv(rotations[representatives][orbit]))
+    turned = rotations @ back
+    shifted = translations - np.einsum("nij,nj->ni", turned, translations[representatives][orbit])
+    both = np.concatenate([turned.reshape(-1, 9), shifted], axis=1)
+    _, first, operation = np.unique(both.round(6), axis=0, return_index=True, return_inverse=True)
+    return AtomOrbits(
+        representatives=representatives.astype(np.int64),
+        orbit=orbit.reshape(-1).astype(np.int64),
+        operation=operation.reshape(-1).astype(np.int64),
+        rotations=np.round(both[first, :9]).astype(np.int64).reshape(-1, 3, 3),
+        translations=both[first, 9:],
+    )
+
+
 def _inverse_operations(atoms: Atoms, orbits: AtomOrbits) -> tuple[IntArray, IntArray]:
     """For each operation, which atom its inverse makes of atom a, and the lattice translation beside it.
 

@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from ase.calculators.calculator import Calculator
 from nanh2lib.energy.chgnet_calculator import ChgnetCalculator
 from nanh2lib.energy.gpaw_calculator import GpawCalculator, GpawSettings
 from nanh2lib.energy.sevennet_convolution import use_lean_convolutions
+from nanh2lib.energy.sevennet_orbits import sevennet_orbit_gradient, supports_orbits
 from nanh2lib.energy.torch_runtime import keep_freed_memory
 from nanh2lib.errors import InputError, MissingDependencyError
 
@@ -79,6 +80,8 @@ def _make_sevennet(weights: Path | None, options: Mapping[str, Any]) -> Calculat
         calculator = SevenNetCalculator(model=str(weights), file_type="checkpoint", device="cpu")
     calculator.model.requires_grad_(False)
     use_lean_convolutions(calculator.model)
+    if supports_orbits(calculator.model):
+        calculator.orbit_gradient = partial(sevennet_orbit_gradient, calculator)
     return calculator
 
 

@@ -19,6 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+ORBIT_KEY = "nanh2lib_orbit"
+"""In the data of a crystal of known symmetry: the orbit of each atom, shape (N,)."""
+TURN_KEY = "nanh2lib_turn"
+"""Beside it: for each degree, what turns features of the orbit's representative to each atom."""
+
 
 @dataclass(frozen=True)
 class _Path:
@@ -68,7 +73,11 @@ class LeanConvolution(nn.Module):
             self.paths_of_x[path.i_in1].append(_Path(path.i_in2, out.dim, path.i_out, number))
 
     def forward(self, data: Any) -> Any:
-        """Replace the features in ``data`` by the sums of messages, shape (atoms, dim of the output)."""
+        """Replace the features in ``data`` by the sums of messages, shape (atoms, dim of the output).
+
+        Where ``data`` has orbits, features are those of representatives and edges end at them, while
+        the atoms that edges come from are those of the whole cell.
+        """
         key_x, key_filter, key_embedding, key_edges = self.keys
         x = data[key_x]
         edges, mask = neighbour_table(data[key_edges][0], len(x))
@@ -83,7 +92,10 @@ class LeanConvolution(nn.Module):
         for part, (mul, dim), paths in zip(parts_x, self.shapes_x, self.paths_of_x, strict=True):
             if not paths:
                 continue
-            features = part.view(n_atoms, mul, dim).transpose(1, 2).contiguous()[sources]  # (edges, i, u)
+            by_atom = part.view(n_atoms, mul, dim).transpose(1, 2)
+            if ORBIT_KEY in data:
+                by_atom = data[TURN_KEY][(dim - 1) // 2] @ by_atom[data[ORBIT_KEY]]
+            features = by_atom.contiguous()[sources]  # (edges, i, u)
             for path in paths:
                 coupled = parts_y[path.harmonics] @ self.get_buffer(f"coupling_{path.weights}")
                 left = coupled.view(n_atoms, degree * dim, path.out_dim).transpose(1, 2)

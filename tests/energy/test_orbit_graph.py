@@ -7,7 +7,7 @@ import pytest
 
 from nanh2lib.crystal.expansion import expand_tensors
 from nanh2lib.crystal.primitive import atom_orbits, primitive_crystals
-from nanh2lib.energy.orbit_graph import SymmetryMismatch, number_bonds, orbit_edges
+from nanh2lib.energy.orbit_graph import SymmetryMismatch, number_bonds, orbit_edges, proper_orbits
 from nanh2lib.energy.potentials import get_calculator
 from nanh2lib.relaxation.gradient import energy_and_gradient
 from nanh2lib.search.random_search import SearchSettings, random_search
@@ -42,10 +42,13 @@ class WholeCrystal:
         return getattr(self.__dict__["calculator"], name)
 
 
-@pytest.mark.parametrize("hall", HALLS)
-def test_energy_and_gradient_are_those_of_the_whole_crystal(hall):
-    calculator = get_calculator("chgnet")
-    for unit in found_in(hall):
+CASES = [("chgnet", hall) for hall in HALLS] + [("sevennet-0", hall) for hall in (6, 81, 122, 292, 335)]
+
+
+@pytest.mark.parametrize(("potential", "hall"), CASES)
+def test_energy_and_gradient_are_those_of_the_whole_crystal(potential, hall):
+    calculator = get_calculator(potential)
+    for unit in found_in(hall)[: 2 if potential == "chgnet" else 1]:
         ours = energy_and_gradient(unit, calculator)
         whole = energy_and_gradient(unit, WholeCrystal(calculator))
         assert float((ours.energy - whole.energy).abs().max()) < 1e-3  # eV per 64 atoms, float32
@@ -64,6 +67,20 @@ def test_operations_carry_representatives_onto_all_atoms(hall):
         gaps = image + orbits.translations[orbits.operation] - frac
         np.testing.assert_allclose(gaps - np.round(gaps), 0, atol=1e-9)
         assert orbits.multiplicities.sum() == len(frac)
+
+
+@pytest.mark.parametrize("hall", HALLS)
+def test_orbits_of_proper_operations_are_at_most_twice_as_many(hall):
+    for unit in found_in(hall):
+        orbits = atom_orbits(unit.template)
+        proper = proper_orbits(orbits)
+        assert (np.linalg.det(proper.rotations) > 0).all()
+        assert len(orbits.representatives) <= len(proper.representatives) <= 2 * len(orbits.representatives)
+        frac = primitive_crystals(expand_tensors(unit), unit.template).frac_coords[0].numpy()
+        first = frac[proper.representatives][proper.orbit]
+        image = np.einsum("nij,nj->ni", proper.rotations[proper.operation], first)
+        gaps = image + proper.translations[proper.operation] - frac
+        np.testing.assert_allclose(gaps - np.round(gaps), 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("hall", HALLS)
