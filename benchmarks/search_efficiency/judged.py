@@ -34,7 +34,7 @@ SAMPLE_COLUMNS = (
 )  # fmt: skip
 """One row a batch of proposals: raw samples, how many pass both filters at the full limits and at 0.7 of them, how
 many have the group of the template, how many were proposed for relaxation (after push-apart and, with oversampling,
-the choice by predicted energy), CPU seconds, and energy calls spent on the model's training set."""
+the choice by predicted energy), CPU seconds of the main process, and energy calls spent on the model's training set."""
 
 
 def judged_template(name: str) -> Template:
