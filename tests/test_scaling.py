@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from nanh2lib.pipeline.run import Run, open_run
 from tests.run_book import ROOT
 from tests.servers import DaskCluster
 from tests.store.conftest import make_candidates
+from tests.system import require_module
 
 pytestmark = [pytest.mark.scale, pytest.mark.slow, pytest.mark.xdist_group("scaling")]
 
@@ -169,3 +172,61 @@ def test_a_worker_killed_in_mid_run_costs_no_label(job, dask_cluster):
     store = job.run.store
     assert all(len(store.labels(identity)) == 1 for identity in store.ids())
     assert len(job.evaluations()) == COUNT + 1  # the one that died with its worker ran again on the other
+
+
+SBATCH = """#!/bin/sh
+# Stands in for SLURM: starts the job script here, as a group of processes of its own.
+cp "$1" {folder}/job.sh
+setsid sh {folder}/job.sh > {folder}/job.log 2>&1 &
+echo $! > {folder}/job.pid
+echo "Submitted batch job 1"
+"""
+NANH2 = """#!{python}
+import os, sys
+from nanh2lib.execution import WorkUnit, make_executor, run_units
+with make_executor(sys.argv[-2]) as executor:
+    results = run_units(divmod, [WorkUnit("a", (7, 4))], executor, progress=False)
+open("{folder}/called.txt", "a").write(" ".join(sys.argv[1:-2]) + " " + str(results[0].value) + "\\n")
+"""
+CHANGES = {
+    "cores=16": "cores=1",
+    "processes=16": "processes=1",
+    "48GB": "2GB",
+    '"ib0"': '"lo"',
+    "minimum_jobs=4, maximum_jobs=4": "minimum_jobs=1, maximum_jobs=1",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Environment in which sbatch runs jobs on this machine, and nanh2 only tells how it was called."""
+    require_module("dask_jobqueue", "scale")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    words = {"folder": tmp_path, "python": sys.executable}
+    for name, text in {"sbatch": SBATCH, "scancel": "#!/bin/sh\n", "nanh2": NANH2}.items():
+        (programs / name).write_text(text.format(**words))
+        (programs / name).chmod(0o755)
+    yield {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}:{os.environ['PATH']}"}
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.killpg(int((tmp_path / "job.pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names the loopback interface of Linux, and uses setsid")
+def test_the_example_for_slurm_runs_with_a_stand_in_for_sbatch(tmp_path, slurm):
+    page = (ROOT / "book" / "scaling.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    for there, here in CHANGES.items():
+        assert there in example
+        example = example.replace(there, here)
+    (tmp_path / "scale.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "scale.py"], cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "called.txt").read_text().splitlines()
+    assert calls == [f"{stage} --run runs/amide --profile full --executor (1, 3)" for stage in ("label", "relax")]
+    job = (tmp_path / "job.sh").read_text()
+    assert "#SBATCH -p standard" in job
+    assert "--nthreads 1 " in job
+    assert "--lifetime 230m" in job
