@@ -27,7 +27,7 @@ from nanh2lib.errors import Nanh2Error
 from nanh2lib.files import write_atomically
 from nanh2lib.pipeline.dataset import first_principles_sample
 from nanh2lib.report.reference_energies import reference_crystals
-from nanh2lib.store.dataset import GPAW_FILE, data_directory, load_dataset
+from nanh2lib.store.dataset import GPAW_FILE, data_directory, frame_structure, load_dataset
 
 RESULTS = Path("benchmarks", "results")
 CONVERGENCE = ((400.0, 0.4), (500.0, 0.4), (600.0, 0.4), (400.0, 0.3), (600.0, 0.3))
@@ -102,8 +102,7 @@ def dataset(cutoff: float, k_spacing: float) -> Iterator[str]:
     for entry, frame in first_principles_sample(load_dataset()):
         content = read(path)
         rows = content.setdefault("rows", {})
-        result = {"relaxed_fixed": entry.relaxed_fixed, "relaxed": entry.relaxed}.get(frame)
-        structure = entry.structure if result is None else result.structure
+        structure = frame_structure(entry, frame)
         key = f"{entry.id}/{frame}"
         if key not in rows:
             rows[key] = {**single_point(structure, cutoff, k_spacing), "id": entry.id, "frame": frame}

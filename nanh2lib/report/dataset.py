@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.core import Structure
 from scipy.stats import kendalltau, spearmanr
 
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import setting_labels
+from nanh2lib.energy.labels import EnergyResult, formula_units, label_structures
 from nanh2lib.errors import InputError
+from nanh2lib.ranking import matches
 from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.report.reference_energies import ALPHA, reference_energies
+from nanh2lib.store.dataset import FRAMES, frame_structure
+from nanh2lib.validation.contacts import shortest_contacts
 
 FloatArray = NDArray[np.float64]
 
@@ -162,3 +170,120 @@ def linear_correction(energies: FloatArray, reference: FloatArray) -> LinearCorr
         lined.append(abs(slope * energies[i] + intercept - reference[i]))
     slope, intercept = np.polyfit(energies, reference, 1)
     return LinearCorrection(float(slope), float(intercept), float(np.mean(shifted)), float(np.mean(lined)))
+
+
+def energies_above_alpha(entries: Sequence[Candidate]) -> dict[str, FloatArray]:
+    """Energies before and after the two relaxations, each above alpha at its own potential.
+
+    Parameters
+    ----------
+    entries : sequence of Candidate
+
+    Returns
+    -------
+    dict
+        meV per formula unit (n,) for "as found", "rigid, fixed cell" and "all atoms and cell", with
+        the potential in the name; unusable relaxations are left out.
+    """
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        fixed, relaxed = entry.relaxed_fixed, entry.relaxed
+        if fixed is None or not fixed.usable:
+            continue
+        zero = 1000 * reference_energies(fixed.potential)[ALPHA]
+        if fixed.potential in entry.energies:
+            raw = 1000 * entry.energies[fixed.potential] - zero
+            found.setdefault(f"as found ({fixed.potential})", []).append(raw)
+        found.setdefault(f"rigid, fixed cell ({fixed.potential})", []).append(1000 * fixed.energy_final - zero)
+        if relaxed is not None and relaxed.usable:
+            above = 1000 * (relaxed.energy_final - reference_energies(relaxed.potential)[ALPHA])
+            found.setdefault(f"all atoms and cell ({relaxed.potential})", []).append(above)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def volumes_and_energies(entries: Sequence[Candidate]) -> tuple[FloatArray, FloatArray]:
+    """Volume (A^3) and energy above alpha (meV), both per formula unit, of the fully relaxed entries."""
+    done = [e.relaxed for e in entries if e.relaxed is not None and e.relaxed.usable]
+    volumes = [result.structure.volume / formula_units(result.structure) for result in done]
+    energies = [1000 * (result.energy_final - reference_energies(result.potential)[ALPHA]) for result in done]
+    return np.array(volumes), np.array(energies)
+
+
+def closest_contacts(units: Sequence[AsymmetricUnit], cutoff: float = 6.0) -> dict[str, FloatArray]:
+    """Shortest distance of each element pair between different units, A.
+
+    Parameters
+    ----------
+    units : sequence of AsymmetricUnit
+        Batches of one, whatever their templates.
+    cutoff : float
+        A; crystals without such a contact up to here are left out of their pair.
+
+    Returns
+    -------
+    dict
+        Distances (n,) by pair, e.g. ``"Na-N"``.
+    """
+    found: dict[str, list[float]] = {}
+    for unit in units:
+        table = shortest_contacts(unit, cutoff=cutoff)
+        for (one, two), distance in zip(table.pairs, table.distances[0].tolist(), strict=True):
+            if math.isfinite(distance):
+                found.setdefault(f"{one}-{two}", []).append(distance)
+    return {pair: np.array(values) for pair, values in found.items()}
+
+
+def entries_that_are(entries: Sequence[Candidate], structure: Structure, window: float = 0.03) -> list[Candidate]:
+    """Entries whose relaxation in the fixed cell ended in a known crystal.
+
+    Parameters
+    ----------
+    entries : sequence of Candidate
+    structure : Structure
+        StructureMatcher decides, hydrogens included, volumes not rescaled (0.2, 0.2, 5 degrees).
+    window : float
+        Energies further than this from alpha (eV per formula unit) are not compared.
+    """
+    found = []
+    for entry in entries:
+        fixed = entry.relaxed_fixed
+        if fixed is None or not fixed.usable:
+            continue
+        if abs(fixed.energy_final - reference_energies(fixed.potential)[ALPHA]) <= window and (
+            matches(fixed.structure, structure) is not None
+        ):
+            found.append(entry)
+    return found
+
+
+def first_principles_comparison(
+    entries: Sequence[Candidate], reference: Mapping[tuple[str, str], float], potentials: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Energies of the very same crystals by first principles and by potentials.
+
+    Parameters
+    ----------
+    entries : sequence of Candidate
+    reference : mapping
+        First-principles energies, eV per formula unit by (frame, id): `nanh2lib.store.dataset.gpaw_energies`.
+    potentials : sequence of str
+        Evaluated now, on the same geometry.
+
+    Returns
+    -------
+    dict
+        eV per formula unit by ``"id/frame"``, for ``"gpaw"`` and each potential.
+    """
+    crystals = {
+        f"{entry.id}/{frame}": frame_structure(entry, frame)
+        for entry in entries
+        for frame in FRAMES
+        if (frame, entry.id) in reference
+    }
+    compared = {"gpaw": {key: reference[key.split("/")[1], key.split("/")[0]] for key in crystals}}
+    for potential in potentials:
+        labels = label_structures(crystals, potential, compound=SODIUM_AMIDE, progress=False)
+        compared[potential] = {
+            key: label.energy_per_fu for key, label in labels.items() if isinstance(label, EnergyResult)
+        }
+    return compared

@@ -13,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pymatgen.core import Structure
+
 from nanh2lib.errors import InputError
 from nanh2lib.files import write_atomically
 from nanh2lib.records import Candidate
@@ -70,6 +72,30 @@ def _load(path: Path) -> tuple[Candidate, ...]:
             entry = entry.replace(energies={**entry.energies, "gpaw": first_principles["raw", entry.id]})
         entries.append(entry)
     return tuple(entries)
+
+
+def frame_structure(entry: Candidate, frame: str) -> Structure:
+    """One of the crystals of an entry.
+
+    Parameters
+    ----------
+    entry : Candidate
+    frame : str
+        One of `FRAMES`.
+
+    Raises
+    ------
+    InputError
+        There is no such frame, or the entry lacks it.
+    """
+    if frame not in FRAMES:
+        raise InputError(f"frame {frame!r} of an entry: choose from {', '.join(FRAMES)}")
+    if frame == "raw":
+        return entry.structure
+    result = entry.relaxed_fixed if frame == "relaxed_fixed" else entry.relaxed
+    if result is None:
+        raise InputError(f"entry {entry.id} has no {frame} crystal; nanh2 dataset show tells how many have")
+    return result.structure
 
 
 def read_manifest(path: str | Path | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from nanh2lib.report.plots.dataset import (
     contact_bars,
+    contact_distributions,
     energy_histogram,
     space_group_histogram,
     volume_energy_scatter,
@@ -34,6 +35,7 @@ __all__ = [
     "ReportFigure",
     "budget_curves",
     "contact_bars",
+    "contact_distributions",
     "count_bars",
     "energy_histogram",
     "energy_ranking",

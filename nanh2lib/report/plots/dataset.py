@@ -200,3 +200,51 @@ def contact_bars(
     axes.grid(visible=False, axis="x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
+
+
+@styled
+def contact_distributions(
+    distances: Mapping[str, Mapping[str, ArrayLike]], *, limits: Mapping[str, float] | None = None
+) -> ReportFigure:
+    """Draw how the shortest distances of each element pair are spread, one box a data set.
+
+    Boxes hold the middle half, whiskers reach from the 2nd to the 98th percentile.
+
+    Parameters
+    ----------
+    distances : mapping of mapping
+        Shortest distances (n,) in A by pair (``"Na-N"``) for each data set, by its name.
+    limits : mapping, optional
+        Smallest allowed distance by pair, A: drawn as a bar from zero.
+
+    Raises
+    ------
+    InputError
+        No data set, or NaN.
+    """
+    if not distances:
+        raise InputError("contacts: no data set; give {data set: {pair: distances}}")
+    pairs = list(dict.fromkeys(pair for data in distances.values() for pair in data))
+    figure, (axes,) = new_figure(6.4, 4.0)
+    x = np.arange(len(pairs))
+    if limits:
+        axes.bar(x, [limits.get(p, 0.0) for p in pairs], 0.86, color=ink(), alpha=0.16, label="not allowed", zorder=1)
+    width = 0.7 / len(distances)
+    for k, (name, color) in enumerate(zip(distances, cycle_colors(len(distances)), strict=True)):
+        places = [i for i, pair in enumerate(pairs) if pair in distances[name]]
+        values = [finite_array(distances[name][pairs[i]], f"{pairs[i]} of {name!r}") for i in places]
+        boxes = axes.boxplot(
+            values, positions=x[places] + (k - (len(distances) - 1) / 2) * width, widths=0.85 * width, whis=(2, 98),
+            showfliers=False, patch_artist=True, manage_ticks=False, zorder=3, medianprops={"color": ink()},
+            whiskerprops={"color": ink()}, capprops={"color": ink()}, boxprops={"edgecolor": ink()},
+        )  # fmt: skip
+        for box in boxes["boxes"]:
+            box.set_facecolor(color)
+        axes.bar([0], [0], color=color, label=name)  # for the legend
+    axes.set_xticks(x, [pair.replace("-", "–") for pair in pairs])
+    axes.set_xlabel("Pair (N–H and H–H between different NH$_2$)")
+    axes.set_ylabel("Shortest distance (Å)")
+    axes.set_ylim(bottom=0.0)
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+    return figure
