@@ -17,7 +17,7 @@ from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, recorded_run, relaxed_crystals, withheld
-from nanh2lib.pipeline.run import Run, open_run, read_json, write_json
+from nanh2lib.pipeline.run import Run, read_json, write_json
 from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
@@ -71,7 +71,8 @@ class Study:
             write_json(record, settings)
         elif read_json(record) != settings:
             raise InputError(f"{record}: the study was begun with another relaxer; use another --results folder")
-        return cls(results, open_run(work, config, progress=False), relaxation)
+        work.mkdir(parents=True, exist_ok=True)
+        return cls(results, Run(work, config, progress=False), relaxation)
 
 
 @dataclass(frozen=True)
