@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--variant", default="default", help="name of these settings in the tables")
     run.add_argument("--models", type=Path, help="checkpoint (.json)")
     run.add_argument("--guide", choices=("none", "paper", "noised", "x0"), default="none")
+    run.add_argument("--steering", action="store_true", help="resample populations by predicted energy")
     run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
     run.add_argument("--executor", default="serial")
@@ -59,7 +60,8 @@ def main() -> None:
         return
     proposer = make_proposer(
         arguments.method, arguments.variant, arguments.models, config,
-        guide=arguments.guide, oversample=arguments.oversample, changes=_changes(arguments.set),
+        guide=arguments.guide, steering=arguments.steering, oversample=arguments.oversample,
+        changes=_changes(arguments.set),
     )  # fmt: skip
     with make_executor(arguments.executor) as executor:
         added = execute(

@@ -127,6 +127,7 @@ def make_proposer(
     config: RunConfig,
     *,
     guide: str = "none",
+    steering: bool = False,
     oversample: int = 1,
     changes: dict[str, Any] | None = None,
 ) -> Proposer:
@@ -144,6 +145,8 @@ def make_proposer(
         Sampling settings of the models.
     guide : str
         Of the geometric model.
+    steering : bool
+        Resample populations of the geometric model by predicted energy.
     oversample : int
         Above 1: so many raw samples a proposal, the best by the geometric model's energy network kept.
     changes : dict, optional
@@ -171,11 +174,15 @@ def make_proposer(
     sampling = type(config.geometric.sampling).from_mapping(
         {**config.geometric.sampling.model_dump(), **(changes or {})}, "sampling settings"
     )
-    describe |= {"sampling": sampling.model_dump(mode="json", exclude={"count", "seed"}), "guide": guide}
+    describe |= {
+        "sampling": sampling.model_dump(mode="json", exclude={"count", "seed"}),
+        "guide": guide,
+        "steering": steering,
+    }
 
     def draw(template: Template, count: int, seed: int) -> AsymmetricUnit:
         how = sampling.model_copy(update={"count": count, "seed": seed})
-        return draw_geometric(networks, template, how, guide, progress=False).asymmetric_unit
+        return draw_geometric(networks, template, how, guide, steering=steering, progress=False).asymmetric_unit
 
     return Proposer(
         "geometric",

@@ -26,6 +26,7 @@ from nanh2lib.diffusion.geometric.sampling import (
     Tools,
     sample_geometric,
 )
+from nanh2lib.diffusion.geometric.steering import Potential
 from nanh2lib.diffusion.geometric.training import train_geometric_energy_model, train_geometric_model
 from nanh2lib.errors import CheckpointError, InputError
 from nanh2lib.pipeline.draws import general_template
@@ -170,6 +171,20 @@ def guides_of(models: GeometricModels, guide: str) -> tuple[Guide, ...]:
     return (NetworkGuide(energy, at_denoised=guide == "x0"),)
 
 
+def predicted_potential(models: GeometricModels) -> Potential:
+    """Standardised energies (B,) of crystals by the energy network, for steering.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint holds no energy network of clean crystals.
+    """
+    energy = models.energy
+    if energy is None:
+        raise CheckpointError("steering: the checkpoint holds no energy network of clean crystals; train with guide x0")
+    return lambda units: (energy.predict([units]) - energy.energy_mean) / energy.energy_scale
+
+
 def draw_geometric(
     models: GeometricModels,
     template: Template,
@@ -177,11 +192,27 @@ def draw_geometric(
     guide: str = "none",
     lattice_parameters: Sequence[float] = ALPHA_CELL,
     *,
+    steering: bool = False,
     progress: bool = True,
 ) -> GeometricSamples:
-    """Draw crystals on a template in one cell, guided by the energy network or not."""
+    """Draw crystals on a template in one cell.
+
+    Parameters
+    ----------
+    models : GeometricModels
+    template : Template
+    settings : GeometricSamplingSettings
+    guide : {"none", "paper", "noised", "x0"}
+        Where the gradient of the energy network is asked.
+    lattice_parameters : sequence of 6 floats
+        A and degrees.
+    steering : bool
+        Resample the population by the energy network's standardised energy of the denoised
+        estimates.
+    progress : bool
+    """
     cell = torch.tensor(tuple(lattice_parameters), dtype=torch.float64)
-    tools = Tools(guides=guides_of(models, guide))
+    tools = Tools(guides=guides_of(models, guide), potential=predicted_potential(models) if steering else None)
     return sample_geometric(models.score, template, settings, lattice_parameters=cell, tools=tools, progress=progress)
 
 

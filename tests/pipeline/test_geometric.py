@@ -11,6 +11,7 @@ from nanh2lib.config import load_config
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import expand
 from nanh2lib.diffusion.fit import split_rows
+from nanh2lib.diffusion.geometric.checkpoint import GeometricModels
 from nanh2lib.errors import CheckpointError, InputError
 from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.generators import sample_model, train_model
@@ -173,6 +174,10 @@ def test_a_missing_energy_network_is_named(run):
     template = general_template(115)  # not in the training set
     samples = draw_geometric(models, template, settings, progress=False)
     assert len(samples.asymmetric_unit) == 3
+    steered = draw_geometric(models, template, settings, steering=True, progress=False)
+    assert len(steered.asymmetric_unit) == 3
+    with pytest.raises(CheckpointError, match="steering"):
+        draw_geometric(GeometricModels(models.score), template, settings, steering=True, progress=False)
 
 
 def test_pretraining_starts_from_pushed_apart_crystals(entries, tmp_path):
