@@ -93,7 +93,19 @@ def canonical_representatives(
     by_site_index: bool = False,
     any_origin: bool = False,
 ) -> list[Representative]:
-    """A representative of each orbit, in canonical order.
+    """A representative of each orbit, in canonical order: the first of `equal_descriptions`."""
+    return equal_descriptions(orbits, group, lattice, by_site_index=by_site_index, any_origin=any_origin)[0]
+
+
+def equal_descriptions(
+    orbits: Sequence[OrbitPoints],
+    group: SpaceGroup,
+    lattice: FloatArray,
+    *,
+    by_site_index: bool = False,
+    any_origin: bool = False,
+) -> list[list[Representative]]:
+    """Representatives of the orbits in canonical order, from each origin that gives the same smallest points.
 
     Parameters
     ----------
@@ -106,7 +118,14 @@ def canonical_representatives(
         that order.
     any_origin : bool
         Choose the origin too, among those that leave the operations unchanged: the one with the
-        smallest anchors (letters, then coordinates), then the smallest other units.
+        smallest anchors (letters, then coordinates), then the smallest other units. Several
+        origins can tie where the points have a translation that the whole crystal has not.
+
+    Returns
+    -------
+    list of list of Representative
+        One description for each such origin, at least one; their points are equal, the members
+        that stand for the orbits, and so the orientations, may differ.
 
     Raises
     ------
@@ -125,7 +144,7 @@ def canonical_representatives(
         + _followers(described[i][1], orbits, described[i][0], group, lattice, by_site_index)
         for i in keep
     ]
-    return complete[_lowest(complete)[0]]
+    return [complete[i] for i in _lowest(complete)]
 
 
 def _origin_candidates(anchors: Sequence[OrbitPoints], group: SpaceGroup) -> FloatArray:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element, Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Site, Template
-from nanh2lib.crystal.canonical import OrbitPoints, Representative, canonical_representatives
+from nanh2lib.crystal.canonical import OrbitPoints, Representative, equal_descriptions
 from nanh2lib.crystal.connectivity import KNOWN_UNITS, Fragment, check_counts, find_fragments, infer_units, unit_for
 from nanh2lib.crystal.expansion import project
 from nanh2lib.crystal.orbits import FragmentOrbit, fragment_orbits
@@ -30,11 +30,14 @@ from nanh2lib.crystal.space_group import SpaceGroup, WyckoffSite
 from nanh2lib.crystal.unit_fit import UnitFit, canonical_rotation, equivalent_rotations
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
+from nanh2lib.geometry.ordering import smallest_row
 
 FloatArray = NDArray[np.float64]
 Anchor = Literal["canonical", "site_index"]
 MODE_TIE = 1e-3
 """Orientations (A, largest atomic displacement) closer than this to two modes go to the first."""
+ROTATION_TIE = 1e-4
+"""Entries of rotation matrices closer than this count as equal."""
 MODE_LIMIT = 0.3
 """Largest displacement (A) that puts a unit onto an orientation its site allows."""
 
@@ -108,14 +111,18 @@ def extract_asymmetric_unit(
         OrbitPoints(kind, orbit.images(fit.origin @ to_frac), orbit.first_indices)
         for orbit, (kind, fit) in zip(crystal.orbits, fits, strict=True)
     ]
-    chosen = canonical_representatives(
+    equal = equal_descriptions(
         points,
         crystal.group,
         crystal.lattice,
         by_site_index=anchor == "site_index",
         any_origin=canonical_origin,
     )
-    return _assemble(crystal, kinds, fits, chosen)
+    # Members related by a translation are oriented alike: one description of those is enough.
+    different: dict[tuple[tuple[int, bytes], ...], list[Representative]] = {}
+    for chosen in equal:
+        different.setdefault(tuple(_member(crystal, item) for item in chosen), chosen)
+    return _first_oriented([_assemble(crystal, kinds, fits, chosen) for chosen in different.values()])
 
 
 def infer_compound(
@@ -202,6 +209,21 @@ def _assemble(
         torch.as_tensor(np.array([rotations])),
     )
     return project(result)
+
+
+def _member(crystal: _Description, item: Representative) -> tuple[int, bytes]:
+    """Orbit, and linear part of the operation that makes the representative from its first member."""
+    return item.orbit, crystal.orbits[item.orbit].rotations[item.member].tobytes()
+
+
+def _first_oriented(found: Sequence[AsymmetricUnit]) -> AsymmetricUnit:
+    """Of descriptions with the same points the one with the smallest orientations, matrix entries in order."""
+    if len(found) == 1:
+        return found[0]
+    modes = np.array([[site.orientation_mode for site in unit.template.sites] for unit in found])
+    hands = np.array([[site.handedness for site in unit.template.sites] for unit in found])
+    matrices = np.array([unit.rotations.flatten().numpy() for unit in found])
+    return found[smallest_row(np.concatenate([modes, -hands, matrices], axis=1), ROTATION_TIE)]
 
 
 def _image(unit: RigidUnit, fit: UnitFit, operation: NDArray[np.int64], lattice: FloatArray) -> tuple[FloatArray, int]:
