@@ -26,6 +26,9 @@ FIGURES = {
     "loss_curves": lambda: plots.loss_curves({"noise": {"training": 1 / X}}, baselines={"noise": 1.0}),
     "noise_schedule_plot": lambda: plots.noise_schedule_plot({"linear": np.linspace(0.99, 0.01, 20)}),
     "guidance_sweep": lambda: plots.guidance_sweep(*SWEEP, intervals={"E (meV)": ([1, 0], [3, 2])}),
+    "choice_panels": lambda: plots.choice_panels(
+        {"T": {"100": {"valid": 1.0}, "1000": {"valid": 2.0}}}, {"valid": "Valid (%)"}, reference={"valid": 1.5}
+    ),
     "budget_curves": lambda: plots.budget_curves({"search": (X, 9 - X, 8 - X, 10 - X)}, levels={"20 meV": 2.0}),
     "interval_chart": lambda: plots.interval_chart(
         HITS, xlabel="Evaluations per hit", bounds=[("P2_1", "search")]
@@ -47,7 +50,7 @@ def test_every_axis_is_labelled(name):
     for axes in figure.axes:
         labels += [axes.get_xlabel(), axes.get_ylabel()]
     shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
-    by_rows = name in ("interval_chart", "count_bars", "worker_timeline")
+    by_rows = name in ("interval_chart", "count_bars", "worker_timeline", "choice_panels")
     assert all(label or shared or by_rows for label in labels), labels
     with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
     assert all("(" in label or "$" in label for label in with_unit), with_unit

@@ -1,5 +1,6 @@
 """Figures of the project in one style: functions of plain data that return a matplotlib figure."""
 
+from nanh2lib.report.plots.choices import choice_panels
 from nanh2lib.report.plots.dataset import (
     contact_bars,
     contact_distributions,
@@ -34,6 +35,7 @@ __all__ = [
     "OKABE_ITO",
     "ReportFigure",
     "budget_curves",
+    "choice_panels",
     "contact_bars",
     "contact_distributions",
     "count_bars",
