@@ -16,7 +16,7 @@ import pandas as pd
 
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.report.drawing import write_bytes
-from nanh2lib.report.html_table import html_table
+from nanh2lib.report.html_table import html_table, typeset
 
 NOT_PRINTED = "–"
 """Stands where the publication gives no number, or where a difference has no meaning."""
@@ -158,7 +158,7 @@ class Claims:
         return "\n".join(f"holds: {claim}" for claim in self.held)
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>holds: {escape(claim)}</li>" for claim in self.held)
+        items = "".join(f"<li>holds: {escape(typeset(claim))}</li>" for claim in self.held)
         return f'<ul class="nanh2-claims">{items}</ul>'
 
 
