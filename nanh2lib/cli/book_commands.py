@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanh2lib.cli.options import QuietOption, SeedOption
+from nanh2lib.cli.options import JsonOption, QuietOption, SeedOption, print_json
 
 ResultsOption = Annotated[
     Path | None, typer.Option("--run", help="Folder of the run. Default: results/<profile>.", show_default=False)
@@ -26,6 +26,7 @@ def notebooks(
     seed: SeedOption = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Name of one notebook; may be repeated.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all of them again.")] = False,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Execute the notebooks with papermill; the executed copies stay in the run's folder.
@@ -43,6 +44,9 @@ def notebooks(
         project_root() / "notebooks", run or Path("results") / profile, profile, settings.seed,
         only=only or (), context=config_hash(settings), fresh=fresh, progress=not quiet,
     )  # fmt: skip
+    if as_json:
+        print_json([{"name": r.name, "path": r.path, "seconds": r.seconds, "reused": r.reused} for r in runs])
+        return
     for item in runs:
         print(f"{item.path}")
 
@@ -52,6 +56,7 @@ def book(
     profile: Annotated[str, typer.Option("--profile", help="smoke, default or full.")] = "default",
     seed: SeedOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the pages.")] = Path("_build/html"),
+    as_json: JsonOption = False,
 ) -> None:
     """Build the book's pages from executed notebooks; any warning is an error.
 
@@ -60,7 +65,7 @@ def book(
     from nanh2lib.report.book import build_book
 
     index = build_book((run or Path("results") / profile) / "notebooks", out, profile, seed or 0)
-    print(f"Book: {index}")
+    print_json({"book": index}) if as_json else print(f"Book: {index}")
 
 
 def pdf(
@@ -68,6 +73,7 @@ def pdf(
     profile: Annotated[str, typer.Option("--profile", help="smoke, default or full.")] = "default",
     seed: SeedOption = None,
     out: Annotated[Path, typer.Option("--out", help="PDF file.")] = Path("_build/nanh2-book.pdf"),
+    as_json: JsonOption = False,
 ) -> None:
     """Print the whole book as one PDF with Chromium.
 
@@ -75,4 +81,5 @@ def pdf(
     """
     from nanh2lib.report.book import print_pdf
 
-    print(f"PDF: {print_pdf((run or Path('results') / profile) / 'notebooks', out, profile, seed or 0)}")
+    path = print_pdf((run or Path("results") / profile) / "notebooks", out, profile, seed or 0)
+    print_json({"pdf": path}) if as_json else print(f"PDF: {path}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nanh2lib.cli.options import JsonOption, print_json
+from nanh2lib.cli.options import CompoundOption, JsonOption, declared_compound, print_json
 
 WriteOption = Annotated[
     Path | None, typer.Option("--write", help="Write CIF files into this folder.", show_default=False)
@@ -69,7 +69,8 @@ def _show_tables(as_printed: bool, as_json: bool) -> None:
         for row in printed.rows:
             print(f"  {row.element + '(' + row.label + ')':<8}" + "  ".join(f"{c:>8}" for c in (row.x, row.y, row.z)))
         for erratum in item.errata:
-            print(f"  {erratum.kind}: {erratum.field} printed {erratum.printed}, holds {erratum.holds}")
+            changed = f"{erratum.field} printed {erratum.printed}, holds {erratum.holds}"
+            print(f"  {erratum.kind}: {erratum.evidence if erratum.kind == 'remark' else changed}")
         print()
 
 
@@ -121,6 +122,7 @@ def validate(
             "--space-group", help="Space group that the crystal must have (symbol or number).", show_default=False
         ),
     ] = None,
+    compound: CompoundOption = None,
     stage: Annotated[str, typer.Option("--stage", help="Limits of 'generated' or of 'relaxed' crystals.")] = "relaxed",
     as_json: JsonOption = False,
 ) -> None:
@@ -134,7 +136,7 @@ def validate(
     data = {"stage": stage, **(read_yaml(config) if config else {})}
     settings = ValidationSettings.from_mapping(data, str(config or "--stage"))
     structures = read_structures(files)
-    reports = validate_structures(structures, settings, space_group=space_group)
+    reports = validate_structures(structures, settings, space_group=space_group, compound=declared_compound(compound))
     rows = [
         {"file": str(path), "formula": s.composition.reduced_formula, "passed": r.passed, "reason": r.reason}
         for path, s, r in zip(files, structures, reports, strict=True)

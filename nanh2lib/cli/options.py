@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from nanh2lib.crystal.rigid_unit import Compound
     from nanh2lib.pipeline.run import Run
 
 RunOption = Annotated[
@@ -38,6 +39,12 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+CompoundOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--compound", help="YAML file with the rigid units that the crystals are made of.", show_default=False
+    ),
+]
 RetryOption = Annotated[bool, typer.Option("--retry-failures", help="Try again what failed before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -60,6 +67,13 @@ def make_run(
     if store is not None:
         settings = settings.model_copy(update={"store": store})
     return open_run(run or Path("results") / profile, settings, seed=seed, progress=not quiet)
+
+
+def declared_compound(path: Path | None) -> Compound | None:
+    """Compound of the option ``--compound``."""
+    from nanh2lib.crystal.compounds import load_compound
+
+    return None if path is None else load_compound(path)
 
 
 def print_json(data: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from nanh2lib.cli.crystal_commands import read_structures
 from nanh2lib.cli.options import (
+    CompoundOption,
     ConfigOption,
     JsonOption,
     ProfileOption,
@@ -17,10 +19,12 @@ from nanh2lib.cli.options import (
     RunOption,
     SeedOption,
     StoreOption,
+    declared_compound,
     make_run,
     print_json,
     print_summary,
 )
+from nanh2lib.errors import ComputationError, InputError
 
 ExecutorOption = Annotated[
     str, typer.Option("--executor", help="Where work runs: serial, processes:N, threads:N or dask://HOST:PORT.")
@@ -45,9 +49,7 @@ def search(
     run: RunOption = None,
     profile: ProfileOption = "default",
     config: ConfigOption = None,
-    compound: Annotated[
-        Path | None, typer.Option("--compound", help="YAML file with your own rigid units.", show_default=False)
-    ] = None,
+    compound: CompoundOption = None,
     store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
@@ -62,7 +64,11 @@ def search(
     opened = make_run(run, profile, config, seed, quiet, compound, store)
     if not as_json:
         print_summary("Site templates that add up to Z, by setting:", template_counts(opened), False)
-    print_summary(f"Random search into {opened.directory}", search_stage(opened), as_json)
+    summary = search_stage(opened)
+    print_summary(f"Random search into {opened.directory}", summary, as_json)
+    if not summary["accepted"]:
+        reasons = "; ".join(f"{name}: {why}" for name, why in summary.get("short_of_share", {}).items())
+        raise ComputationError(f"{opened.directory}: no draw was accepted ({reasons}); a larger cell has more room")
 
 
 def label(
@@ -71,6 +77,7 @@ def label(
     profile: ProfileOption = "default",
     config: ConfigOption = None,
     potential: PotentialOption = None,
+    compound: CompoundOption = None,
     executor: ExecutorOption = "serial",
     retry_failures: RetryOption = False,
     store: StoreOption = None,
@@ -87,14 +94,25 @@ def label(
 
     with make_executor(executor) as workers:
         if files:
-            rows = label_files(files, read_structures(files), potential, workers, progress=not quiet)
+            rows = label_files(
+                files, read_structures(files), potential, workers,
+                compound=declared_compound(compound), progress=not quiet,
+            )  # fmt: skip
             print_json(rows) if as_json else _print_labels(rows)
             if any(row["ev_per_fu"] is None for row in rows):
                 raise typer.Exit(1)
             return
-        opened = make_run(run, profile, config, seed, quiet, store=store)
+        opened = make_run(run, profile, config, seed, quiet, compound, store)
         summary = label_stage(opened, potential, workers, retry_failures=retry_failures)
         print_summary(f"Labels in {opened.directory}", summary, as_json)
+        if not summary["labelled"]:
+            raise ComputationError(f"{opened.directory}: no label was made ({_why(summary['reasons'], 'search')})")
+
+
+def _why(reasons: Mapping[str, int], before: str) -> str:
+    """Reasons with their numbers, or the command that has to come first."""
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.items())
+    return listed or f"no candidate is there yet; run 'nanh2 {before}' first"
 
 
 def _print_labels(rows: list[dict[str, Any]]) -> None:
@@ -154,6 +172,7 @@ def relax(
     profile: ProfileOption = "default",
     config: ConfigOption = None,
     potential: PotentialOption = None,
+    compound: CompoundOption = None,
     executor: ExecutorOption = "serial",
     out: Annotated[Path, typer.Option("--out", help="Folder for the relaxed CIF files.")] = Path("relaxed"),
     retry_failures: RetryOption = False,
@@ -171,14 +190,20 @@ def relax(
 
     with make_executor(executor) as workers:
         if files:
-            rows = relax_files(files, read_structures(files), potential, out, workers, progress=not quiet)
+            rows = relax_files(
+                files, read_structures(files), potential, out, workers,
+                compound=declared_compound(compound), progress=not quiet,
+            )  # fmt: skip
             print_summary(f"Relaxed CIF files in {out}", {row["file"]: row for row in rows}, as_json)
             if not all(row["usable"] for row in rows):
                 raise typer.Exit(1)
             return
-        opened = make_run(run, profile, config, seed, quiet, store=store)
+        opened = make_run(run, profile, config, seed, quiet, compound, store)
         summary = relax_stage(opened, workers, retry_failures=retry_failures)
         print_summary(f"Relaxations in {opened.directory}", summary, as_json)
+        if not summary["usable"]:
+            reasons = {**summary["flags"], **({"failed": summary["failed"]} if summary["failed"] else {})}
+            raise ComputationError(f"{opened.directory}: no usable relaxation ({_why(reasons, 'search')})")
 
 
 def rank(
@@ -197,7 +222,10 @@ def rank(
     from nanh2lib.pipeline.refine import rank_stage
 
     opened = make_run(run, profile, config, seed, quiet, store=store)
-    print_summary(f"Ranking in {opened.directory / 'tables'}", rank_stage(opened), as_json)
+    summary = rank_stage(opened)
+    print_summary(f"Ranking in {opened.directory / 'tables'}", summary, as_json)
+    if not summary["different_crystals"]:
+        raise ComputationError(f"{opened.directory}: nothing to rank ({_why(summary['left_out'], 'relax')})")
 
 
 def reproduce(
@@ -217,7 +245,6 @@ def reproduce(
 
     Examples: `nanh2 reproduce --profile smoke`, `nanh2 reproduce tables --profile smoke --json`
     """
-    from nanh2lib.errors import InputError
     from nanh2lib.execution import make_executor
     from nanh2lib.pipeline import reproduce as work
 

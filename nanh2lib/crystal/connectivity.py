@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Composition, Element, Structure
 
-from nanh2lib.crystal.rigid_unit import NA, NH2, Compound, RigidUnit
+from nanh2lib.crystal.rigid_unit import NA, NH2, SODIUM_AMIDE, Compound, RigidUnit
 from nanh2lib.crystal.unit_fit import UnitFit, fit_unit
 from nanh2lib.errors import InputError
 
@@ -135,6 +135,17 @@ def infer_units(
 def _kind_order(unit: RigidUnit) -> tuple[int, float, str]:
     element = Element(unit.species[0])
     return (unit.n_atoms, 0.0 if element.is_metal else 1.0, unit.name)
+
+
+def expected_compound(structure: Structure, declared: Compound | None = None) -> Compound | None:
+    """The compound that a crystal must be: the one declared, else sodium amide where the composition is NaNH2."""
+    if declared is not None:
+        return declared
+    try:
+        SODIUM_AMIDE.formula_units(structure.composition)
+    except InputError:
+        return None
+    return SODIUM_AMIDE
 
 
 def check_counts(fragments: Sequence[Fragment], compound: Compound) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pymatgen.core import Structure
 
+from nanh2lib.crystal.rigid_unit import Compound
 from nanh2lib.energy.labels import EnergyFailure, EnergyResult, LabelSettings, label_structures
 from nanh2lib.energy.potentials import DEFAULT_POTENTIAL
 from nanh2lib.errors import ComputationError
@@ -125,11 +126,15 @@ def label_files(
     potential: str | None = None,
     executor: Executor | None = None,
     *,
+    compound: Compound | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Energies of crystals from files, one row each; a failure carries its reason."""
+    """Energies of crystals from files, one row each; a failure carries its reason.
+
+    A compound fixes the formula unit; a crystal that is no whole number of it is a failure.
+    """
     settings = LabelSettings(potential=potential or DEFAULT_POTENTIAL)
-    labels = label_structures(list(structures), settings, executor, progress=progress)
+    labels = label_structures(list(structures), settings, executor, compound, progress=progress)
     rows = []
     for path, result in zip(files, labels.values(), strict=True):
         good = isinstance(result, EnergyResult)

@@ -13,6 +13,9 @@ from typing import Any
 from pymatgen.core import Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.connectivity import check_counts, expected_compound, find_fragments
+from nanh2lib.crystal.rigid_unit import Compound
+from nanh2lib.errors import InputError
 from nanh2lib.pipeline.labels import energies_of
 from nanh2lib.pipeline.run import Run, stage, write_text
 from nanh2lib.pipeline.search import candidates_of, compound_of
@@ -187,13 +190,22 @@ def relax_files(
     out: Path = Path("relaxed"),
     executor: Executor | None = None,
     *,
+    compound: Compound | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Relax crystals from files (rigid units, then all atoms; space group kept) and write CIF files."""
+    """Relax crystals from files (rigid units, then all atoms; space group kept) and write CIF files.
+
+    A crystal whose units are not those of its compound (the one given, else sodium amide where the
+    composition is NaNH2) is refused with the reason.
+    """
     settings = RelaxationSettings(potential=potential) if potential else RelaxationSettings()
     crystals = {str(path): s for path, s in zip(files, structures, strict=True)}
+    refused = {name: reason for name, crystal in crystals.items() if (reason := _misfit(crystal, compound))}
+    fitting = {name: crystal for name, crystal in crystals.items() if name not in refused}
+    relaxed = relax_many(fitting, settings, executor, compound=compound, progress=progress)
     rows: list[dict[str, Any]] = []
-    for name, results in relax_many(crystals, settings, executor, progress=progress).items():
+    for name in crystals:
+        results = refused.get(name) or relaxed[name]
         if isinstance(results, str):
             rows.append({"file": name, "usable": False, "reason": results})
             continue
@@ -216,3 +228,15 @@ def relax_files(
             }
         )
     return rows
+
+
+def _misfit(structure: Structure, compound: Compound | None) -> str:
+    """Why a crystal is not of its compound; empty where it is, or where nothing was declared."""
+    expected = expected_compound(structure, compound)
+    if expected is None:
+        return ""
+    try:
+        check_counts(find_fragments(structure), expected)
+    except InputError as error:
+        return str(error)
+    return ""

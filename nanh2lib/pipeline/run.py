@@ -70,14 +70,15 @@ def open_run(
     Raises
     ------
     InputError
-        The folder holds a run with another configuration; its results are left as they are.
+        The folder holds results of another configuration; they are left as they are.
     StoreError
         The folder cannot be written, or the store's URL cannot be read.
 
     Notes
     -----
-    A run keeps to the store that it began with: later calls need not name it. Its URL is written
-    down without the password, which PGPASSWORD, ``~/.pgpass`` or the URL of each call must give.
+    A run keeps to the store and the compound that it began with: later calls need not name them.
+    The store's URL is written down without the password, which PGPASSWORD, ``~/.pgpass`` or the URL
+    of each call must give.
     """
     settings = load_config(config) if isinstance(config, str) else config
     if seed is not None:
@@ -85,7 +86,10 @@ def open_run(
     folder = Path(directory)
     record = folder / CONFIG_FILE
     found = _with_defaults(read_json(record), str(record)) if record.exists() else None
-    settings = settings.model_copy(update={"store": _store_url(settings.store, found)})
+    if found is not None and _nothing_done(folder, found):
+        found = None
+    kept = {"store": _store_url(settings.store, found), "compound": settings.compound or (found or {}).get("compound")}
+    settings = settings.model_copy(update=kept)
     wanted = settings.model_dump(mode="json")
     wanted["store"] = without_password(settings.store) if settings.store is not None else None
     if found is not None:
@@ -98,6 +102,11 @@ def open_run(
     else:
         write_json(record, wanted)
     return Run(folder, settings, progress)
+
+
+def _nothing_done(folder: Path, found: Mapping[str, Any]) -> bool:
+    """Whether a run stopped before it made anything, for instance at a setting that turned out not to work."""
+    return found.get("store") is None and [path.name for path in folder.iterdir()] == [CONFIG_FILE]
 
 
 def _store_url(given: str | None, found: Mapping[str, Any] | None) -> str | None:

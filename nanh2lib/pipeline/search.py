@@ -14,7 +14,14 @@ from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound
 from nanh2lib.crystal.space_group import setting_labels
 from nanh2lib.pipeline.run import Run, stage
 from nanh2lib.records import Candidate, ValidationReport
-from nanh2lib.search.random_search import METHOD, SearchSettings, plan_search, random_search
+from nanh2lib.search.random_search import (
+    METHOD,
+    SearchSettings,
+    plan_search,
+    random_search,
+    search_outcomes,
+    searched_settings,
+)
 from nanh2lib.validation import ValidationSettings, validate
 
 RANDOM_SEARCH = METHOD
@@ -56,18 +63,24 @@ def search_stage(run: Run) -> dict[str, Any]:
     Returns
     -------
     dict
-        Accepted by space group, rejected by reason.
+        Accepted by space group, rejected by reason, and why a setting fell short of its share.
     """
 
     def work() -> dict[str, Any]:
-        search_into_store(run, search_settings(run))
-        return search_summary(list(candidates_of(run, RANDOM_SEARCH)))
+        settings = search_settings(run)
+        search_into_store(run, settings)
+        candidates = list(candidates_of(run, RANDOM_SEARCH))
+        outcomes = search_outcomes(settings, candidates, compound_of(run))
+        labels = setting_labels([outcome.hall_number for outcome in outcomes])
+        short = {labels[o.hall_number]: f"{o.accepted} of {o.wanted}; {o.reason}" for o in outcomes if o.reason}
+        return {**search_summary(candidates), "short_of_share": short}
 
     return stage(run, "search", run.settings_key("search", "validation", "compound"), work)
 
 
 def search_into_store(run: Run, settings: SearchSettings) -> None:
     """Search, check at the search's own limits, and keep; draws that the store has are not repeated."""
+    searched_settings(settings)  # a group that does not fit the cell: said before a store is made
 
     def validator(units: Sequence[AsymmetricUnit]) -> Sequence[ValidationReport]:
         changes: dict[str, Any] = {"limit_scale": settings.limit_scale, "stage": "generated"}

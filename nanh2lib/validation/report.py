@@ -11,9 +11,9 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
-from nanh2lib.crystal.connectivity import Fragment, check_counts, infer_units
+from nanh2lib.crystal.connectivity import Fragment, check_counts, expected_compound, infer_units
 from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS, PairLimits
-from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound, RigidUnit
+from nanh2lib.crystal.rigid_unit import Compound, RigidUnit
 from nanh2lib.crystal.space_group import SpaceGroup, hall_number_from_symbol
 from nanh2lib.crystal.unit_fit import fit_unit
 from nanh2lib.errors import InputError, Nanh2Error
@@ -298,8 +298,7 @@ def _validate_structure(
 def _placed_fragments(units: UnitsOfStructure, compound: Compound | None) -> list[Placed]:
     """The fragments as units of the compound, atoms in the order of the bodies."""
     lattice = np.asarray(units.crystal.lattice.matrix)
-    if compound is None and _is_multiple(units.crystal, SODIUM_AMIDE):
-        compound = SODIUM_AMIDE
+    compound = expected_compound(units.crystal, compound)
     if compound is not None:
         check_counts(units.fragments, compound)
         kinds = compound.units
@@ -325,11 +324,3 @@ def _best_kind(
         raise InputError(f"atoms {list(fragment.indices)} form {fragment.formula!r}, which is no unit of the compound")
     fit, kind = min(fits, key=lambda item: item[0].rms)
     return kind, fit.order
-
-
-def _is_multiple(crystal: Structure, compound: Compound) -> bool:
-    try:
-        compound.formula_units(crystal.composition)
-    except InputError:
-        return False
-    return True

@@ -49,10 +49,11 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def test_a_file_that_is_no_cif(tmp_path, capsys):
+@pytest.mark.parametrize("command", ["validate", "label", "relax"])
+def test_a_file_that_is_no_cif(tmp_path, capsys, command):
     bad = tmp_path / "bad.cif"
     bad.write_text("this is not a crystal\n")
-    status, _, error = nanh2(capsys, "validate", str(bad))
+    status, _, error = nanh2(capsys, command, str(bad))
     assert status == 2
     assert "bad.cif" in one_line(error)
     assert "CIF" in error
@@ -64,40 +65,74 @@ def test_a_file_that_is_missing(tmp_path, capsys):
     assert "nothing.cif" in one_line(error)
 
 
-def test_a_crystal_that_is_not_the_compound(tmp_path, capsys):
+@pytest.fixture
+def salt(tmp_path: Path) -> Path:
     from pymatgen.core import Lattice, Structure
 
-    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    from nanh2lib.crystal.extraction import extract_asymmetric_unit
-    from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
-
-    with pytest.raises(InputError, match="NaNH2"):
-        extract_asymmetric_unit(salt, compound=SODIUM_AMIDE)
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    structure.to(filename=str(tmp_path / "salt.cif"))
+    return tmp_path / "salt.cif"
 
 
-def test_broken_units_fail_validation(tmp_path, capsys):
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """NaNH2 with one H torn off."""
     from nanh2lib.report.published import published_structure
 
     crystal = published_structure("S1-P21212").structure.copy()
     hydrogen = next(i for i, site in enumerate(crystal) if site.specie.symbol == "H")
     crystal.translate_sites([hydrogen], [0.0, 0.0, 0.15], frac_coords=True)
-    path = tmp_path / "broken.cif"
-    crystal.to(str(path))
-    status, out, _ = nanh2(capsys, "validate", str(path), "--json")
+    crystal.to(filename=str(tmp_path / "broken.cif"))
+    return tmp_path / "broken.cif"
+
+
+@pytest.mark.parametrize("command", ["validate", "label", "relax"])
+def test_a_crystal_that_is_not_the_compound(tmp_path, capsys, salt, command):
+    compound = write_yaml(tmp_path / "amide.yaml", {"name": "NaNH2", "units": [{"name": "Na"}, {"name": "NH2"}]})
+    options = [] if command == "validate" else ["--potential", "chgnet", "-q"]
+    out_folder = ["--out", str(tmp_path / "relaxed")] if command == "relax" else []
+    status, out, _ = nanh2(capsys, command, str(salt), "--compound", str(compound), *options, *out_folder, "--json")
     assert status == 1
-    (row,) = json.loads(out)
-    assert not row["passed"]
-    assert "fragments" in row["reason"]
+    assert "NaNH2" in out
+    assert "Cl" in out
+    assert not (tmp_path / "relaxed").exists()
 
 
-def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys):
+@pytest.mark.parametrize("command", ["validate", "relax"])
+def test_broken_units_are_refused(tmp_path, capsys, broken, command):
+    folder = tmp_path / "relaxed"
+    options = ["--potential", "chgnet", "-q", "--out", str(folder)] if command == "relax" else []
+    status, out, _ = nanh2(capsys, command, str(broken), *options, "--json")
+    assert status == 1
+    found = json.loads(out)
+    (row,) = found.values() if isinstance(found, dict) else found
+    assert "form 'H', which is not a unit of NaNH2" in row["reason"]
+    assert "Units may be broken" in row["reason"]
+    assert not folder.exists()
+
+
+def test_a_crystal_of_another_compound_is_no_asymmetric_unit_of_this_one(salt):
+    from nanh2lib.crystal.extraction import extract_asymmetric_unit
+    from nanh2lib.crystal.files import read_structure
+    from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+
+    with pytest.raises(InputError, match=r"'Cl', which is not a unit of NaNH2: found 4 Cl, 4 Na; expected"):
+        extract_asymmetric_unit(read_structure(salt), compound=SODIUM_AMIDE)
+
+
+@pytest.mark.parametrize("option", ["-q", "--json"])
+def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys, option):
     config = write_yaml(tmp_path / "c.yaml", {"search": {"space_groups": ["Fm-3m"]}})
-    status, _, error = nanh2(
-        capsys, "search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config)
-    )
+    arguments = ("search", "--run", str(tmp_path / "r"), "--profile", "smoke", "--config", str(config), "-q")
+    status, _, error = nanh2(capsys, *arguments, option)
     assert status == 2
-    assert "Fm-3m" in one_line(error)
+    line = one_line(error)
+    for words in ("Fm-3m", "does not fit the cell", "leave it out"):
+        assert words in line
     assert not (tmp_path / "r" / "candidates.db").exists()
+    # The way out can be gone: a run that holds nothing yet takes the mended settings.
+    write_yaml(config, TINY)
+    assert nanh2(capsys, *arguments)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -107,6 +142,10 @@ def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys):
         ({"search": {"per_setting": -3}}, ("search.per_setting", "-3")),
         ({"search": {"z": 0}}, ("search.z", "0")),
         ({"sampling": {"guidance_scale": -1.0}}, ("guidance_scale", "-1")),
+        ({"geometric": {"temperature": -0.1}}, ("geometric.temperature", "-0.1")),
+        ({"dataset": {"per_setting": 0}}, ("dataset.per_setting", "0")),
+        ({"label": {"options": {}, "potental": "chgnet"}}, ("label.potental", "'potential'")),
+        ({"relaxation": {"rigid": {"max_evaluations": 0}}}, ("relaxation.rigid.max_evaluations", "0")),
         ({"training": {"scheem": "split"}}, ("training.scheem", "'scheme'")),
         ({"serach": {}}, ("serach", "'search'")),
         ({"relaxation": {"atoms": {"fmax": -0.1}}}, ("fmax", "-0.1")),
@@ -167,6 +206,45 @@ def test_a_potential_that_does_not_exist(tiny_run, capsys):
     assert digest(folder) == before
 
 
+def test_energies_that_are_no_numbers_become_failures_in_the_store(tmp_path, capsys):
+    """The candidates stay, each with the reason; training on them is refused."""
+    config = write_yaml(tmp_path / "tiny.yaml", TINY)
+    arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q")
+    assert nanh2(capsys, "search", *arguments)[0] == 0
+    status, out, error = nanh2(capsys, "label", *arguments, "--potential", "tests.cli.nan_calculator:make", "--json")
+    assert status == 1
+    assert "2 x " in one_line(error)
+    summary = json.loads(out)
+    assert (summary["labelled"], summary["failed"]) == (0, 2)
+    assert all("energy not finite" in reason for reason in summary["reasons"])
+    store = open_run(tmp_path / "run", load_config("smoke", config)).store
+    assert all(not candidate.energies for candidate in store.candidates())
+    status, _, error = nanh2(capsys, "train", *arguments)
+    assert status == 2
+    assert "nothing to train on" in one_line(error)
+
+
+@pytest.mark.parametrize(("command", "first"), [("label", "search"), ("relax", "search"), ("rank", "relax")])
+def test_a_stage_without_the_one_before_it(tmp_path, capsys, command, first):
+    config = write_yaml(tmp_path / "tiny.yaml", TINY)
+    arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q")
+    status, _, error = nanh2(capsys, command, *arguments)
+    assert status == 1
+    assert f"run 'nanh2 {first}' first" in one_line(error)
+
+
+def test_a_search_without_room_says_why(tmp_path, capsys):
+    search = {"space_groups": ["hall:81", "hall:335"], "limit_scale": 1.5, "per_setting": 1, "max_draws_per_setting": 8}
+    config = write_yaml(tmp_path / "c.yaml", {"search": search})
+    arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q", "--json")
+    status, out, error = nanh2(capsys, "search", *arguments)
+    assert status == 1
+    line = one_line(error)
+    for words in ("no draw was accepted", "P2_1/c: 0 of 1; 8 of 8 draws failed push_apart", "Fddd: 0 of 1"):
+        assert words in line
+    assert set(json.loads(out)["short_of_share"]) == {"P2_1/c", "Fddd"}
+
+
 def test_training_without_energies(tiny_run, capsys):
     folder, config = tiny_run
     before = digest(folder)
@@ -198,6 +276,26 @@ def test_a_checkpoint_that_is_foreign(tiny_run, capsys):
     model.unlink()
     assert status == 1
     assert "paper.json" in one_line(error)
+
+
+def test_a_checkpoint_of_another_architecture(tmp_path, capsys):
+    """Trained, then its description changed: sampling names the layer, and nothing is added to the store."""
+    changes = {**TINY, "training": {"epochs": 2, "timesteps": 8}, "sampling": {"count": 2}}
+    config = write_yaml(tmp_path / "tiny.yaml", changes)
+    arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q")
+    for command in ("search", "label", "train"):
+        assert nanh2(capsys, command, *arguments)[0] == 0
+    model = tmp_path / "run" / "models" / "paper.json"
+    description = json.loads(model.read_text())
+    description["payload"]["noise"]["settings"]["noise_hidden"] = [64, 32, 64]
+    model.write_text(json.dumps(description))
+    before = digest(tmp_path / "run")
+    status, _, error = nanh2(capsys, "sample", *arguments)
+    assert status == 1
+    line = one_line(error)
+    for words in ("paper.json", "(64,)", "(32,)"):
+        assert words in line
+    assert digest(tmp_path / "run") == before
 
 
 def test_a_run_folder_of_other_settings(tiny_run, capsys):
