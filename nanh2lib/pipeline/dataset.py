@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Executor
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 from pymatgen.core import Structure
 
 from nanh2lib.config import DatasetSettings
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.errors import ComputationError
 from nanh2lib.execution import WorkUnit, run_units
 from nanh2lib.pipeline.labels import energies_of
-from nanh2lib.pipeline.refine import relax_into_store
+from nanh2lib.pipeline.refine import final_key, relax_into_store
 from nanh2lib.pipeline.run import Run, finished, stage
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, search_into_store, search_settings
 from nanh2lib.ranking import group_duplicates
@@ -144,13 +145,37 @@ def dataset_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
         energies_of(run, entries, potential, executor)
     units = {c.id: c.asymmetric_unit for c in entries if c.asymmetric_unit is not None}
     relax_into_store(run, units, settings.relaxed_fixed, executor)
-    starts = {
+    tried: set[str] = set()
+    while chosen := _next_full_relaxations(members_of(run, ids), run, tried):
+        tried |= chosen.keys()
+        relax_into_store(run, chosen, settings.relaxed, executor)
+    return dataset_account(members_of(run, ids))
+
+
+def _next_full_relaxations(entries: Sequence[Candidate], run: Run, tried: Set[str]) -> dict[str, AsymmetricUnit]:
+    """Where the full relaxations start: the chosen entries, then others in the place of those that failed.
+
+    A failed one is replaced by the entry of its setting that comes next to it in energy.
+    """
+    settings = run.config.dataset
+    key = final_key(settings.relaxed)
+    chosen = spread_over_energies(entries, settings.relaxed_per_setting)
+    if tried:
+        settled = {c.id for c in entries if key in c.relaxations or key in c.failures} | tried
+        chosen = []
+        for members in _ordered_by_energy(entries).values():
+            usable = [c.relaxed is not None and c.relaxed.usable for c in members]
+            failed = [i for i, c in enumerate(members) if c.id in settled and not usable[i]]
+            left = [
+                (min(abs(i - j) for j in failed), i) for i, c in enumerate(members) if failed and c.id not in settled
+            ]
+            wanted = max(0, settings.relaxed_per_setting - sum(usable))
+            chosen += [members[i] for _, i in sorted(left)[:wanted]]
+    return {
         c.id: c.relaxed_fixed.asymmetric_unit
-        for c in spread_over_energies(members_of(run, ids), settings.relaxed_per_setting)
+        for c in chosen
         if c.relaxed_fixed is not None and c.relaxed_fixed.asymmetric_unit is not None
     }
-    relax_into_store(run, starts, settings.relaxed, executor)
-    return dataset_account(members_of(run, ids))
 
 
 def members_of(run: Run, ids: Sequence[str] | None = None) -> list[Candidate]:
@@ -177,18 +202,24 @@ def spread_over_energies(entries: Sequence[Candidate], per_setting: int) -> list
     Entries whose relaxation failed or may not be used are left out. The list starts with one entry
     of each setting, so that a part of it is spread like the whole.
     """
+    chosen: list[tuple[int, int, Candidate]] = []
+    for hall, members in _ordered_by_energy(entries).items():
+        count = min(per_setting, len(members))
+        places = [round(i * (len(members) - 1) / max(count - 1, 1)) for i in range(count)]
+        chosen += [(turn, hall, members[place]) for turn, place in enumerate(_halving(places))]
+    return [entry for _, _, entry in sorted(chosen, key=lambda row: row[:2])]
+
+
+def _ordered_by_energy(entries: Sequence[Candidate]) -> dict[int, list[Candidate]]:
+    """Entries with a usable relaxation in the fixed cell, by Hall number, lowest energy first."""
     by_setting: dict[int, list[Candidate]] = {}
     for entry in entries:
         relaxed = entry.relaxed_fixed
         if relaxed is not None and relaxed.usable and entry.asymmetric_unit is not None:
             by_setting.setdefault(entry.asymmetric_unit.hall_number, []).append(entry)
-    chosen: list[tuple[int, int, Candidate]] = []
-    for hall, members in by_setting.items():
+    for members in by_setting.values():
         members.sort(key=lambda c: (c.relaxed_fixed.energy_final if c.relaxed_fixed else 0.0, c.id))
-        count = min(per_setting, len(members))
-        places = [round(i * (len(members) - 1) / max(count - 1, 1)) for i in range(count)]
-        chosen += [(turn, hall, members[place]) for turn, place in enumerate(_halving(places))]
-    return [entry for _, _, entry in sorted(chosen, key=lambda row: row[:2])]
+    return by_setting
 
 
 def _halving(places: Sequence[int]) -> list[int]:

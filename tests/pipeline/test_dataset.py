@@ -19,10 +19,12 @@ from nanh2lib.pipeline.dataset import (
     members_of,
     spread_over_energies,
 )
+from nanh2lib.pipeline.refine import final_key
 from nanh2lib.pipeline.run import open_run
 from nanh2lib.ranking import DuplicateSettings, group_duplicates
+from nanh2lib.settings import config_hash
 from nanh2lib.store import CandidateStore
-from nanh2lib.store.dataset import dataset_store, load_dataset
+from nanh2lib.store.dataset import dataset_store, load_dataset, write_dataset
 
 SHORT = {"potential": "chgnet", "rigid": {"cell": "fixed", "max_evaluations": 4}, "atoms": None}
 TINY = {
@@ -50,7 +52,9 @@ def tiny_config(folder, **changes):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    opened = open_run(tmp_path_factory.mktemp("dataset"), tiny_config(tmp_path_factory.mktemp("config")), progress=False)
+    opened = open_run(
+        tmp_path_factory.mktemp("dataset"), tiny_config(tmp_path_factory.mktemp("config")), progress=False
+    )
     dataset_stage(opened)
     return opened
 
@@ -95,6 +99,24 @@ def test_a_second_call_computes_nothing(run, monkeypatch):
     monkeypatch.setattr(labels, "label_structures", refuse)
     monkeypatch.setattr(refine, "relax_many", refuse)
     dataset_stage(run)
+
+
+def test_a_failed_full_relaxation_is_replaced_by_its_neighbour(run, tmp_path, file):
+    """The failure stays on record; another entry of the setting takes its place."""
+    other = open_run(tmp_path / "other", run.config, progress=False)
+    other.store.import_extxyz(file)
+    key, version = final_key(run.config.dataset.relaxed), config_hash(run.config.dataset.relaxed)
+    records = list(other.store.records())
+    failing = next(r for r in records if key in r["relaxations"])
+    del failing["relaxations"][key], failing["versions"][key]
+    (tmp_path / "other" / "candidates.db").unlink()
+    write_dataset(records, tmp_path / "without.xyz.gz", {})
+    other.store.import_extxyz(tmp_path / "without.xyz.gz")
+    other.store.set_failure(failing["id"], key, "exploded", version=version)
+    account = dataset_stage(other)
+    assert account["relaxed"]["done"] == 2
+    assert list(account["failures"].values()) == [1]
+    assert failing["id"] not in {e.id for e in members_of(other) if e.relaxed is not None}
 
 
 def test_what_is_shipped_is_what_was_made(run, file):
@@ -160,7 +182,7 @@ def test_the_store_is_made_on_first_use(file, tmp_path):
 
 def test_too_few_different_crystals_are_an_error(tmp_path):
     run = open_run(tmp_path / "run", tiny_config(tmp_path, per_setting=12, accepted_per_setting=12), progress=False)
-    with pytest.raises(ComputationError, match="Hall 335 has .* different crystals among 12"):
+    with pytest.raises(ComputationError, match=r"Hall 335 has .* different crystals among 12"):
         choose_members(run)
 
 
