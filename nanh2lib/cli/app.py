@@ -12,6 +12,7 @@ from nanh2lib.errors import Nanh2Error
 
 # typer carries its own copy of click, so its exceptions are found through typer's public ones.
 _CLICK_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_STOPPED = 130
 EPILOG = "Start here: nanh2 tables --check, then nanh2 reproduce --profile smoke."
 
 app = typer.Typer(
@@ -47,13 +48,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _show_usage_error(error)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _complain("stopped; finished work is kept, the same command goes on from there")
-        return 130
+        result = _STOPPED
     except BrokenPipeError:
         return 1
     except OSError as error:
         _complain(f"{error.filename or 'file system'}: {error.strerror or error}; finished work is kept")
         return 1
+    if result == _STOPPED:  # typer turns Ctrl-C into this number
+        _complain("stopped; finished work is kept, the same command goes on from there")
     return int(result) if isinstance(result, int) else 0
 
 

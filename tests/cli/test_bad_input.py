@@ -335,3 +335,14 @@ def test_every_error_knows_its_exit_status():
 def test_an_unchanged_configuration_opens_the_same_run(tmp_path):
     settings = load_config("smoke")
     assert open_run(tmp_path / "r", settings).config == open_run(tmp_path / "r", settings).config
+
+
+def test_ctrl_c_is_answered_with_one_line(tiny_run, capsys, monkeypatch):
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nanh2lib.pipeline.labels.label_stage", interrupted)
+    folder, config = tiny_run
+    status, _, error = nanh2(capsys, "label", "--run", str(folder), "--profile", "smoke", "--config", str(config))
+    assert status == 130
+    assert "the same command goes on from there" in one_line(error)
