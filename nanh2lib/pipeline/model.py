@@ -217,18 +217,34 @@ def _sample_one(run: Run, guided: bool, key: str) -> dict[str, Any]:
     samples = draw(run, guided=guided)
     counts: Counter[str] = Counter(samples=len(samples))
     reasons: Counter[str] = Counter()
+    known = set(run.store.ids(config_hash=key))  # what a killed run left
     for unit, rows in decode_samples(run, samples):
         counts["decoded"] += len(rows)
-        raw = checked_candidates(run, unit, rows.tolist(), guided, False, key)
-        pushed = push_apart([unit[i] for i in range(len(unit))], run.config.search.limits(), run.config.search.push)
-        corrected = checked_candidates(run, AsymmetricUnit.cat(list(pushed.units)), rows.tolist(), guided, True, key)
+        raw, corrected = (_kept(run, known, rows.tolist(), guided, pushed, key) for pushed in (False, True))
+        if not (raw and corrected):
+            raw, corrected = _checked_and_pushed(run, unit, rows.tolist(), guided, key)
+            run.store.add([*raw, *corrected])
         counts["valid"] += sum(c.accepted for c in raw)
         counts["valid_after_push_apart"] += sum(c.accepted for c in corrected)
         for candidate in raw:
             if candidate.report is not None:
                 reasons.update(check.name for check in candidate.report.checks if not check.passed)
-        run.store.add([*raw, *corrected])
     return {**counts, "failed_checks": dict(reasons)}
+
+
+def _kept(run: Run, known: set[str], rows: Sequence[int], guided: bool, corrected: bool, key: str) -> list[Candidate]:
+    """Samples of these rows from the store; empty unless all are there."""
+    ids = [candidate_id(method_name(guided, corrected), key, row) for row in rows]
+    return [run.store.get(identity) for identity in ids] if known.issuperset(ids) else []
+
+
+def _checked_and_pushed(
+    run: Run, unit: AsymmetricUnit, rows: Sequence[int], guided: bool, key: str
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates of a decoded batch as they are and pushed apart, both with their validation reports."""
+    raw = checked_candidates(run, unit, rows, guided, False, key)
+    pushed = push_apart([unit[i] for i in range(len(unit))], run.config.search.limits(), run.config.search.push)
+    return raw, checked_candidates(run, AsymmetricUnit.cat(list(pushed.units)), rows, guided, True, key)
 
 
 def method_name(guided: bool, corrected: bool) -> str:
