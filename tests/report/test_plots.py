@@ -20,6 +20,9 @@ FIGURES = {
     "energy_histogram": lambda: plots.energy_histogram({"raw": RANDOM.normal(size=50)}, marks={"alpha": 0.0}),
     "volume_energy_scatter": lambda: plots.volume_energy_scatter({"raw": (X, X)}, marks={"alpha": (2.0, 1.0)}),
     "contact_bars": lambda: plots.contact_bars({"alpha": {"Na-N": 2.4, "N-N": 3.8}}, limits={"Na-N": 2.1}),
+    "contact_distributions": lambda: plots.contact_distributions(
+        {"raw": {"Na-N": X, "N-N": X + 1}, "relaxed": {"Na-N": X}}, limits={"Na-N": 2.1}
+    ),
     "line_plot": lambda: plots.line_plot(X, {"N-H": X}, xlabel="Angle (degrees)", ylabel="N-H (Å)", band=(1.0, 2.0)),
     "count_bars": lambda: plots.count_bars({"raw": {"contacts": 3}, "pushed": {}}, xlabel="Structures"),
     "scatter_groups": lambda: plots.scatter_groups({"a": (X, X)}, xlabel="x (Å)", ylabel="y (degrees)"),
