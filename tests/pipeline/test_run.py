@@ -29,7 +29,7 @@ def test_a_run_keeps_to_the_store_it_began_with(tmp_path, monkeypatch):
 
 
 def test_a_run_without_a_named_store_cannot_be_given_one_later(tmp_path):
-    open_run(tmp_path / "run", smoke())
+    open_run(tmp_path / "run", smoke()).store.add(make_candidates(1))
     with pytest.raises(InputError, match="store differ"):
         open_run(tmp_path / "run", smoke("postgresql://me@host/name"))
 
