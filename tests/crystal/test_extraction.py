@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pymatgen.core import Lattice, Structure
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Site, Template
@@ -148,6 +149,57 @@ def test_pairs_are_one_to_one_and_near(published):
     # The first sodium of each orbit lies in the cell.
     assert (origins[:count] > -1e-4).all()
     assert (origins[:count] < 1).all()
+
+
+def orbit_distances(unit):
+    """Shortest distance of each NH2 orbit (rows) to each Na orbit, over all images."""
+    group = unit.template.space_group
+    lattice = Lattice.from_parameters(*unit.lattice_parameters[0].tolist(), vesta=True)
+    origins, count = unit.frac_origins[0].numpy(), len(unit.units) // 2
+    return np.array(
+        [
+            [
+                lattice.get_all_distances(n[None], group.rotations @ na + group.translations).min()
+                for na in origins[:count]
+            ]
+            for n in origins[count:]
+        ]
+    )
+
+
+def test_the_pairing_has_the_smallest_sum_of_distances(published):
+    _, structure = published
+    unit = extract_asymmetric_unit(structure)
+    distances = orbit_distances(unit)
+    rows, columns = linear_sum_assignment(distances)
+    assert np.trace(distances) == pytest.approx(distances[rows, columns].sum(), abs=1e-3)
+
+
+def test_the_nearest_sodium_would_be_taken_twice_in_four_of_the_eight(crystals):
+    reused = 0
+    for key, structure in crystals.items():
+        nearest = orbit_distances(extract_asymmetric_unit(structure)).argmin(1)
+        reused += key != "alpha" and len(set(nearest)) < len(nearest)
+    assert reused == 4
+
+
+def test_the_anchor_is_the_first_kind_of_the_compound(crystals):
+    """NH2 named first: its orbits come first and lie in the cell, Na is the follower."""
+    unit = extract_asymmetric_unit(crystals["S2-P21c"], compound=Compound("NH2Na", (NH2, NA), (1, 1)))
+    assert unit.units == (NH2,) * 4 + (NA,) * 4
+    anchors = unit.frac_origins[0, :4].numpy()
+    assert ((anchors > -1e-4) & (anchors < 1)).all()
+
+
+def test_a_coordinate_just_below_one_is_zero(crystals):
+    """Rounding to either side of a cell face does not move the first sodium by a cell, nor reorder the units."""
+    alpha = in_tabulated_origin(crystals["alpha"])
+    expected = extract_asymmetric_unit(alpha)
+    for error in (-1e-8, 1e-8):
+        frac = alpha.frac_coords + error
+        moved = Structure(alpha.lattice, alpha.species, frac - np.floor(frac))
+        assert (moved.frac_coords > 0.9999999).any() == (error < 0)
+        same(extract_asymmetric_unit(moved), expected)
 
 
 def test_a_primitive_cell_is_refused_with_the_way_out(crystals):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -66,6 +67,17 @@ def test_training_set_is_encoded_canonically(tiny_run):
     assert len(data) == 6
     assert data.z.shape == data.mask.shape
     assert not data.z[~data.mask].any()
+
+
+def test_what_scheme_paper_cannot_hold_is_counted(tiny_run):
+    """Fddd has Na and NH2 on different axes; those of F2dd with both on the axis can be written."""
+    training = tiny_run.config.training.model_copy(update={"scheme": "paper"})
+    paper = dataclasses.replace(tiny_run, config=tiny_run.config.model_copy(update={"training": training}))
+    accepted = [c for c in candidates_of(tiny_run, "random_search") if c.accepted]
+    data = training_set(paper)
+    assert len(data) + sum(data.refused.values()) == len(accepted)
+    assert data.refused["Na and NH2 on different sites"] >= 3
+    assert {template.hall_number for template in data.templates} == {213}
 
 
 def test_guided_and_unguided_samples_start_from_the_same_noise(tiny_run):

@@ -54,16 +54,18 @@ def test_each_accepted_crystal_is_recovered_in_its_group_by_spglib(candidates):
 
 def test_special_positions_and_many_units_occur(candidates):
     sites = Counter()
-    units = Counter()
+    fewest: dict[int, list[int]] = {}  # units of the rarer kind, by setting
     for candidate in candidates:
         unit = candidate.asymmetric_unit
         if candidate.accepted:
             names = Counter(u.name for u in unit.units)
-            units[unit.hall_number] = max(units[unit.hall_number], min(names["Na"], names["NH2"]))
+            fewest.setdefault(unit.hall_number, []).append(min(names["Na"], names["NH2"]))
             sites.update((u.name, symmetry) for u, symmetry in zip(unit.units, unit.site_symmetries, strict=True))
     assert sites["NH2", "2"] > 0
     assert sites["Na", "-1"] > 0
-    assert sum(n >= 4 for n in units.values()) >= 6
+    numbers = [number for found in fewest.values() for number in found]
+    assert sum(number >= 4 for number in numbers) >= len(numbers) / 2
+    assert sum(min(found) >= 4 for found in fewest.values()) >= len(fewest) / 2
 
 
 def test_rejected_candidates_stay_with_their_reason(candidates):
