@@ -178,3 +178,38 @@ def test_every_name_of_the_python_interface_is_there():
     unit = nanh2lib.extract_asymmetric_unit(item.structure, symprec=1e-2, anchor="canonical")
     assert len(unit.units) == len(unit.wyckoff_letters) == 16
     assert (unit.hall_number, unit.space_group_number) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"), [("smoke", "about "), ("default", "about "), ("full", " hours on two cores")]
+)
+def test_a_run_says_beforehand_how_long_it_takes(profile, words, tmp_path, monkeypatch, capsys):
+    """Before any work: here the work itself is stopped."""
+    from nanh2lib.errors import ComputationError
+    from nanh2lib.pipeline import reproduce as work
+
+    def stop(*args, **kwargs):
+        raise ComputationError("stopped by the test")
+
+    monkeypatch.setattr(work, "reproduce", stop)
+    status, out = nanh2(capsys, "reproduce", "--profile", profile, "--run", str(tmp_path / "run"))
+    assert status == 1
+    assert words in out
+    assert "on two cores; every stage resumes after a kill" in out
+
+
+def test_profiles_keep_their_promises_of_time():
+    from nanh2lib.config import load_config
+
+    minutes = {name: load_config(name).expected_minutes for name in ("smoke", "default", "full")}
+    assert 0 < minutes["smoke"] <= 10
+    assert minutes["smoke"] <= minutes["default"] < 30 < minutes["full"]
+
+
+def test_long_work_shows_a_bar_unless_told_not_to(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump({"search": {"space_groups": ["hall:81"], "per_setting": 1}}))
+    for option, shown in (("--json", True), ("-q", False)):
+        arguments = ["search", "--run", str(tmp_path / option), "--profile", "smoke", "--config", str(config), option]
+        assert run(arguments) == 0
+        assert ("random search" in capsys.readouterr().err) == shown
