@@ -7,7 +7,7 @@ import hashlib
 import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,8 +54,10 @@ def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> dict[str, A
     for part in location[:-1]:
         field = current.model_fields.get(str(part))
         annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            current = annotation
+        # A section that may be absent is annotated ``Section | None``.
+        for choice in get_args(annotation) or (annotation,):
+            if isinstance(choice, type) and issubclass(choice, BaseModel):
+                current = choice
     return dict(current.model_fields)
 
 

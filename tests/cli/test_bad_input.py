@@ -148,6 +148,9 @@ def test_a_space_group_that_does_not_fit_the_cell(tmp_path, capsys, option):
         ({"relaxation": {"rigid": {"max_evaluations": 0}}}, ("relaxation.rigid.max_evaluations", "0")),
         ({"training": {"scheem": "split"}}, ("training.scheem", "'scheme'")),
         ({"serach": {}}, ("serach", "'search'")),
+        ({"relaxation": {"atoms": {"fmx": 0.1}}}, ("relaxation.atoms.fmx", "'fmax'")),
+        ({"geometric": {"held_out": {"levl": 0.1}}}, ("geometric.held_out.levl", "'level'")),
+        ({"search": {"lattice": {"kindd": "fixed"}}}, ("search.lattice.kindd", "'kind'")),
         ({"relaxation": {"atoms": {"fmax": -0.1}}}, ("fmax", "-0.1")),
     ],
 )
