@@ -31,8 +31,8 @@ SETTINGS = {
     "search": {"space_groups": ["hall:213", "hall:335", "hall:81"], "per_setting": 5, "max_draws_per_setting": 60},
     "training": {"epochs": 4000, "timesteps": 12, "batch_size": 4, "checkpoint_every": 5},
     "sampling": {"count": 24},
-    "selection": {"methods": ["random_search"], "per_method": 4, "published_max_atoms": 0},
-    "relaxation": {"rigid": {"cell": "fixed", "max_evaluations": 4}, "atoms": None},
+    "selection": {"methods": ["random_search"], "per_method": 8, "published_max_atoms": 0},
+    "relaxation": {"rigid": {"cell": "fixed", "max_evaluations": 12}, "atoms": None},
 }
 
 
@@ -105,13 +105,13 @@ def test_relaxations(labelled, tmp_path, monkeypatch):
 
     kill_in_the_middle("relax", run.directory, lambda: len(done()) >= 1)
     kept = done()
-    assert 1 <= len(kept) < 4
+    assert 1 <= len(kept) < 8
     asked: list[int] = []
     spied(monkeypatch, nanh2lib.pipeline.refine, "relax_many", asked)
-    assert relax_stage(run)["new"] == 4 - len(kept)
-    assert asked == [4 - len(kept)]
+    assert relax_stage(run)["new"] == 8 - len(kept)
+    assert asked == [8 - len(kept)]
     found = done()
-    assert len(found) == 4
+    assert len(found) == 8
     assert {identity: found[identity] for identity in kept} == kept
     assert relax_stage(run)["new"] == 0
 

@@ -44,7 +44,7 @@ class NoiseSettings(StageSettings):
     """
 
     levels: int = Field(default=200, ge=2)
-    position_sigma: tuple[float, float] = (0.05, 3.0)
+    position_sigma: tuple[float, float] = (0.05, 5.0)
     turn_sigma: tuple[float, float] = (0.04, 1.8)
     strain_sigma: tuple[float, float] = (0.05, 10.0)
     positions: Literal["torus", "euclidean"] = "torus"
