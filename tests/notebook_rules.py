@@ -11,6 +11,7 @@ import nbformat
 
 MAX_CELL_LINES = 15
 MAX_FUNCTION_LINES = 10
+MIN_EXERCISES = 3
 PARAMETERS = {"PROFILE", "SEED", "RESULTS_DIR"}
 SECTIONS = {
     "aim": r"\baim\b",
@@ -31,9 +32,28 @@ def complaints(path: Path) -> list[str]:
         if cell.cell_type == "code":
             lines += [f"cell {number}: {complaint}" for complaint in _cell_complaints(cell)]
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    lines += _exercise_complaints(notebook.cells)
     lines += [f"no {name} in the text" for name, pattern in SECTIONS.items() if not re.search(pattern, prose, re.I)]
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         lines.append("its kernel is not python3")
+    return lines
+
+
+def _exercise_complaints(cells: list[Any]) -> list[str]:
+    """Three exercises or more, each with its solution folded; a solution in code is run with the page."""
+    titles = [k for k, cell in enumerate(cells) if re.search(r"^## Exercises", cell.source, re.M)]
+    if len(titles) != 1:
+        return [f"{len(titles)} sections called Exercises, expected 1"]
+    part = cells[titles[0] :]
+    exercises = sum(len(re.findall(r"^\*\*\d+\.\*\*", cell.source, re.M)) for cell in part)
+    code = [cell for cell in part if cell.cell_type == "code"]
+    folded = [cell for cell in code if "hide-cell" in cell.metadata.get("tags", [])]
+    told = sum(len(re.findall(r"^:::\{dropdown\}", cell.source, re.M)) for cell in part)
+    lines = [f"{exercises} exercises, at least {MIN_EXERCISES}"] if exercises < MIN_EXERCISES else []
+    lines += [f"{len(code) - len(folded)} solutions are not folded"] if len(folded) < len(code) else []
+    lines += ["no solution is run"] if not folded else []
+    if len(folded) + told < exercises:
+        lines.append(f"{exercises} exercises but {len(folded) + told} solutions")
     return lines
 
 

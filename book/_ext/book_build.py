@@ -63,6 +63,13 @@ def _keep_stops(
         context["body"] = _MATH_AND_STOP.sub(r'<span class="with-stop">\1\2</span>', context["body"])
 
 
+def _gallery_script(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    if pagename == "book/gallery":
+        app.add_js_file("gallery.js", loading_method="defer")
+
+
 def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in list(doctree.findall(nodes.raw)):
         if "x-thebe-config" in node.astext() or "kernelName =" in node.astext():
@@ -73,6 +80,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _import_package)
     app.connect("autodoc-skip-member", _skip_foreign)
     app.connect("autodoc-process-docstring", _keep_bars, priority=900)
+    app.connect("html-page-context", _gallery_script)
     app.connect("html-page-context", _clean_scripts, priority=900)
     app.connect("html-page-context", _keep_stops, priority=900)
     app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)

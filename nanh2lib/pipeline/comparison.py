@@ -13,15 +13,17 @@ from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.energy.labels import EnergyResult, LabelSettings, label_structures
 from nanh2lib.errors import ComputationError
 from nanh2lib.pipeline.refine import final_key
-from nanh2lib.pipeline.reproduce import ENERGY_WINDOW
 from nanh2lib.pipeline.run import Run, read_json, write_json
 from nanh2lib.pipeline.search import candidates_of, compound_of
 from nanh2lib.ranking import RankedTable, matches
 from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.published import published_structures, reference_structure
 from nanh2lib.settings import config_hash
 
+ENERGY_WINDOW = 5e-3
+"""A published structure counts as found within this energy, eV per formula unit, after equal relaxation."""
 METHOD_WORDS = {
     "random_search": "random search",
     "paper_guided": "model, guided, as decoded",
@@ -32,7 +34,9 @@ METHOD_WORDS = {
 """How the methods of the store are called on pages."""
 
 
-def relaxed_reference(run: Run, name: str = "alpha", executor: Executor | None = None) -> RelaxationResult:
+def relaxed_reference(
+    run: Run, name: str = "alpha", executor: Executor | None = None, *, structure: Structure | None = None
+) -> RelaxationResult:
     """A reference phase relaxed exactly as the run relaxes its candidates: the zero of its energies.
 
     Kept in ``tables/``; a second call computes nothing.
@@ -41,8 +45,10 @@ def relaxed_reference(run: Run, name: str = "alpha", executor: Executor | None =
     ----------
     run : Run
     name : str
-        As for `reference_structure`.
+        As for `reference_structure`, or any name with ``structure``.
     executor : Executor, optional
+    structure : Structure, optional
+        Where the relaxation starts, for a phase that does not come with the package.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def relaxed_reference(run: Run, name: str = "alpha", executor: Executor | None =
     path = run.path("tables", f"reference-{name}-{config_hash(settings)}.json")
     if path.exists():
         return RelaxationResult.from_dict(read_json(path))
-    crystals = {name: reference_structure(name)}
+    crystals = {name: reference_structure(name) if structure is None else structure}
     results = relax_many(crystals, settings, executor, compound=compound_of(run), progress=run.progress)[name]
     if isinstance(results, str) or not results[-1].usable:
         reason = results if isinstance(results, str) else ", ".join(results[-1].flags)
@@ -109,7 +115,7 @@ def energy_levels(frame: pd.DataFrame, count: int) -> dict[str, dict[str, float]
     """The lowest ``count`` rows of a `relaxation_frame` as columns of energy levels: made, rigid, all atoms."""
     lowest = frame.head(count)
     stages = {"start": "as made", "rigid": "rigid units\nrelaxed", "end": "all atoms\nrelaxed"}
-    names = [f"{group} ({identity})" for identity, group in zip(lowest.index, lowest["group"], strict=True)]
+    names = [f"{typeset(group)} ({identity})" for identity, group in zip(lowest.index, lowest["group"], strict=True)]
     levels = {word: dict(zip(names, lowest[stage], strict=True)) for stage, word in stages.items()}
     return {word: {n: float(v) for n, v in level.items() if v == v} for word, level in levels.items()}
 

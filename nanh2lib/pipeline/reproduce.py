@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.book_tables import write_book_tables
+from nanh2lib.pipeline.comparison import ENERGY_WINDOW
+from nanh2lib.pipeline.gallery import make_gallery
 from nanh2lib.pipeline.generators import sample_model, train_model
 from nanh2lib.pipeline.labels import label_stage
 from nanh2lib.pipeline.refine import rank_stage, ranked_table, relax_stage
@@ -26,9 +28,6 @@ from nanh2lib.report.notebooks import run_notebooks
 from nanh2lib.report.published import PublishedStructure, published_structures, reference_structure
 from nanh2lib.report.reference_energies import committed_dft_energies
 from nanh2lib.settings import config_hash
-
-ENERGY_WINDOW = 5e-3
-"""A published structure counts as found within this energy, eV per formula unit, after equal relaxation."""
 
 
 def expected_time(run: Run) -> str:
@@ -69,6 +68,7 @@ def reproduce(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     summary = pipeline(run, executor)
     account = reproduce_tables(run, executor)
     write_book_tables(run, account)
+    make_gallery(run, account)
     runs = run_notebooks(
         project_root() / "notebooks", run.directory, run.config.profile, run.config.seed,
         context=config_hash(run.config), progress=run.progress,
@@ -175,11 +175,40 @@ def _relaxed_entry(run: Run, result: RelaxationResult) -> dict[str, Any]:
 def _found(
     run: Run, table: RankedTable, structure: Structure, result: RelaxationResult | None, method: str
 ) -> dict[str, Any] | None:
-    """The best ranked crystal that a method found and that is a published one, with the evidence.
-
-    Where the published one was relaxed at the potential of the ranking, the energies must agree too.
-    """
+    """The best ranked crystal of a method that is a published one, with the command that finds it."""
     methods = {candidate.id: candidate.method for candidate in run.store.candidates()}
+    found = find_by_method(table, methods, structure, result, method)
+    command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
+    return None if found is None else {**found, "command": command}
+
+
+def find_by_method(
+    table: RankedTable,
+    methods: Mapping[str, str],
+    structure: Structure,
+    result: RelaxationResult | None,
+    method: str,
+) -> dict[str, Any] | None:
+    """The best ranked crystal that a method found and that is a known one.
+
+    Parameters
+    ----------
+    table : RankedTable
+    methods : mapping
+        Method of each ranked candidate, by id: those that a duplicate stands for count too.
+    structure : Structure
+        The known crystal as published.
+    result : RelaxationResult or None
+        It relaxed at the potential of the ranking: then that is compared, and the energies must agree
+        within `ENERGY_WINDOW`.
+    method : str
+        Beginning of the method's name.
+
+    Returns
+    -------
+    dict or None
+        Keys id, rms, ev_per_fu.
+    """
     by_method = {owner for member, owner in table.groups.items() if methods[member].startswith(method)}
     known = structure if result is None else result.structure
     for row, candidate in zip(table.frame.to_dict("records"), table.structures, strict=True):
@@ -188,8 +217,7 @@ def _found(
             continue
         rms = matches(candidate, known)
         if rms is not None:
-            command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
-            return {"id": row["id"], "rms": rms, "ev_per_fu": row["ev_per_fu"], "command": command}
+            return {"id": row["id"], "rms": rms, "ev_per_fu": row["ev_per_fu"]}
     return None
 
 

@@ -27,6 +27,9 @@ BOOK_COMMAND = ("-W", "-n", "--keep-going")
 PUBLISHED_FOLDERS = ("tables", "cifs", "figures")
 """Folders of a results directory that pages may link to, as ``results/...``."""
 
+DATASET_FILES = ("DATASET.md", "dataset.json", "dataset.xyz.gz")
+"""Files of ``nanh2lib/data`` that a page shows or offers for download."""
+
 _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
 _MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 # The API reference is left out on paper: hundreds of pages that are better read on a screen.
@@ -129,6 +132,13 @@ def stage_book(
     for name in PUBLISHED_FOLDERS:
         if (executed.parent / name).is_dir():
             shutil.copytree(executed.parent / name, stage / "results" / name)
+    for numbers in sorted(executed.parent.glob("[0-9]*.json")):
+        (stage / "results").mkdir(exist_ok=True)
+        shutil.copy(numbers, stage / "results" / numbers.name)
+    for data in (root / "nanh2lib" / "data" / name for name in DATASET_FILES):
+        if data.is_file():
+            (stage / "nanh2lib" / "data").mkdir(parents=True, exist_ok=True)
+            shutil.copy(data, stage / "nanh2lib" / "data" / data.name)
     shutil.copy(nglview_script(), stage / "book" / "_static" / "vendor" / "nglview-js-widgets.js")
     write_generated_pages(stage, profile)
     return stage

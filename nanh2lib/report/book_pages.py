@@ -30,6 +30,7 @@ def write_generated_pages(stage: str | Path, profile: str) -> None:
     (generated / "tables").mkdir(parents=True, exist_ok=True)
     (generated / "module-graph.md").write_text(_graph_page(generated), encoding="utf-8")
     (generated / "public-names.md").write_text(_public_names(), encoding="utf-8")
+    (generated / "downloads.md").write_text(_downloads(Path(stage) / "results"), encoding="utf-8")
     _copy_tables(Path(stage) / "results" / "tables", generated / "tables", _wanted_tables(book), profile)
     (book / "api").mkdir(exist_ok=True)
     for part, modules in api_modules().items():
@@ -99,6 +100,13 @@ def _graph_page(folder: Path) -> str:
         imported = ", ".join(f"`{low}`" for low in sorted(graph[part]))
         lines.append(f"- `{part}` imports {imported or 'no other part'}")
     return "\n".join([*lines, ":::", ""])
+
+
+def _downloads(results: Path) -> str:
+    """List of the data files of the run that lie beside the pages, each as a download."""
+    files = [*sorted(results.glob("[0-9]*.json")), *sorted((results / "tables").glob("*.csv"))]
+    lines = [f"- {{download}}`{path.name} <../results/{path.relative_to(results).as_posix()}>`" for path in files]
+    return "\n".join(lines or ["*This run left no data files.*"]) + "\n"
 
 
 def _wanted_tables(book: Path) -> set[str]:

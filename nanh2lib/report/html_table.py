@@ -17,7 +17,7 @@ _STYLE = """<style>
 html[data-theme="dark"] .cell_output .text_html:has(.nanh2-numbers){background:none!important;padding:0!important}
 .nanh2-scroll{overflow-x:auto}
 .nanh2-numbers table{display:table;width:auto;margin:0;border-collapse:collapse;font-size:.92em}
-.nanh2-numbers th,.nanh2-numbers td{padding:.22rem .8rem .22rem .3rem;text-align:left;vertical-align:top;border:0}
+.nanh2-numbers th,.nanh2-numbers td{padding:.22rem .6rem .22rem .3rem;text-align:left;vertical-align:top;border:0}
 .nanh2-numbers thead th{vertical-align:bottom;border-bottom:2px solid var(--pst-color-border,#888)}
 .nanh2-numbers tbody tr{border-bottom:1px solid var(--pst-color-border,#ccc)}
 .nanh2-numbers tbody th{font-weight:600}

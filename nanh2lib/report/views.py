@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pymatgen.core import Lattice, Structure
 
 from nanh2lib.errors import InputError, MissingDependencyError
-from nanh2lib.records import Candidate
 from nanh2lib.report.display import Gallery, GalleryItem, Picture
-from nanh2lib.report.drawing import (
-    CELL_EDGES,
-    CORNERS,
-    EDGE_COLOR,
-    EDGE_RADIUS,
-    ELEMENT_COLORS,
-    OTHER_COLOR,
-    STICK_RADIUS,
-    Camera,
-    crystal_figure,
-    drawn_atoms,
-    element_radius,
-    extent_of,
-    figure_png,
-    write_bytes,
-)
+from nanh2lib.report.drawing import Camera, crystal_figure, figure_png, write_bytes
+from nanh2lib.report.live_views import Crystal, live_view, pdb_text, structure_of
 from nanh2lib.report.measurements import space_group_of
 from nanh2lib.report.molecules import whole_molecules
 from nanh2lib.report.published import PublishedStructure
@@ -43,8 +27,13 @@ __all__ = [
     "whole_molecules",
 ]
 
-Crystal = Structure | Candidate | PublishedStructure
-COLOR_NAMES = {"Na": "large orange spheres", "N": "blue", "H": "small white"}
+COLOR_NAMES = {
+    "Na": "large orange spheres",
+    "Li": "large pink spheres",
+    "K": "large pink spheres",
+    "N": "blue",
+    "H": "small white",
+}
 SYSTEMS = (
     (2, "triclinic"),
     (15, "monoclinic"),
@@ -54,17 +43,10 @@ SYSTEMS = (
     (194, "hexagonal"),
     (230, "cubic"),
 )
-NGL_FIELD_OF_VIEW = 40.0  # degrees, NGL's own
-VIEW_MARGIN = 0.6  # A
-NARROWEST_VIEW = 330  # CSS pixels: a live view opens so that the cell fits a phone
 WIDTH_BESIDE = 360  # CSS pixels: a picture with a live view beside it
 FRAMES_IN_A_ROW = 3
 PIXELS_PER_POINT = 2
 """Pictures are drawn at twice the shown width, so that they stay sharp on fine screens."""
-
-
-def _structure(crystal: Crystal) -> Structure:
-    return crystal if isinstance(crystal, Structure) else crystal.structure
 
 
 def _number(value: float, digits: int) -> str:
@@ -87,7 +69,7 @@ def alt_text(crystal: Crystal, *, camera: Camera | None = None, symprec: float =
     str
         Two or three sentences, never empty.
     """
-    structure = _structure(crystal)
+    structure = structure_of(crystal)
     group = space_group_of(structure, symprec)
     if group is None:
         symmetry, system = "no space group found", ""
@@ -95,7 +77,7 @@ def alt_text(crystal: Crystal, *, camera: Camera | None = None, symprec: float =
         symmetry = f"space group {group[0]} (No. {group[1]})"
         system = next(name for last, name in SYSTEMS if group[1] <= last) + " "
     units = round(structure.composition.get_reduced_composition_and_factor()[1])
-    formula = "NaNH2" if structure.composition.reduced_formula == "NaH2N" else structure.composition.reduced_formula
+    formula = re.sub("H2N$", "NH2", structure.composition.reduced_formula)  # amides as chemists write them
     lengths = ", ".join(f"{axis} = {_number(v, 2)}" for axis, v in zip("abc", structure.lattice.abc, strict=True))
     names = ("alpha", "beta", "gamma")
     tilted = [
@@ -130,7 +112,7 @@ def structure_png(
     -------
     bytes
     """
-    figure = crystal_figure([_structure(crystal)], camera=camera, width=PIXELS_PER_POINT * width)
+    figure = crystal_figure([structure_of(crystal)], camera=camera, width=PIXELS_PER_POINT * width)
     data = figure_png(figure)
     if path is not None:
         write_bytes(path, data)
@@ -180,109 +162,6 @@ def show(
     return Picture(structure_png(crystal, camera=camera, width=shown), text, caption, shown, view)
 
 
-def pdb_text(crystal: Crystal) -> str:
-    """Crystal as PDB text for the live view: cell record, the atoms that a picture shows, one residue a molecule.
-
-    The cell lies with a along x and b in the xy plane, as the format wants it.
-    """
-    structure = _in_standard_axes(_structure(crystal))
-    drawn = drawn_atoms(structure)
-    cart = drawn.frac_coords @ structure.lattice.matrix
-    a, b, c, alpha, beta, gamma = structure.lattice.parameters
-    lines = [f"CRYST1{a:9.3f}{b:9.3f}{c:9.3f}{alpha:7.2f}{beta:7.2f}{gamma:7.2f} P 1           1"]
-    for serial, (site, molecule, (x, y, z)) in enumerate(zip(drawn.sites, drawn.molecules, cart, strict=True), 1):
-        symbol = structure[site].specie.symbol.upper()
-        lines.append(
-            f"HETATM{serial:5d} {symbol:<4s} UNK A{molecule + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
-            f"          {symbol:>2s}"
-        )
-    return "\n".join([*lines, "END"]) + "\n"
-
-
-def _in_standard_axes(structure: Structure) -> Structure:
-    lattice = Lattice.from_parameters(*structure.lattice.parameters, vesta=True)
-    return Structure(lattice, structure.species, structure.frac_coords)
-
-
-def _orientation(structure: Structure, camera: Camera, aspect: float) -> list[float]:
-    """NGL's 16 numbers, column by column: rotation times camera distance, and minus the centre.
-
-    NGL's camera stands on the negative z axis, hence the half turn about y.
-    """
-    low, high = extent_of(structure, camera)
-    rotation = camera.rotation(structure)
-    half = (high - low) / 2 + VIEW_MARGIN
-    distance = max(half[1], half[0] / aspect) / np.tan(np.radians(NGL_FIELD_OF_VIEW / 2))
-    matrix = np.eye(4)
-    matrix[:3, :3] = distance * np.diag([-1.0, 1.0, -1.0]) @ rotation
-    matrix[:3, 3] = -rotation.T @ ((low + high) / 2)
-    return [float(value) for value in matrix.T.ravel()]
-
-
-def _cell_edges(structure: Structure) -> list[tuple[str, list[float], list[float], list[float], float]]:
-    """The twelve edges of the cell as NGL cylinders."""
-    placed = (np.array(CORNERS, dtype=float) @ structure.lattice.matrix).tolist()
-    color = [float(value) for value in EDGE_COLOR]
-    return [("cylinder", placed[i], placed[j], color, EDGE_RADIUS) for i, j in CELL_EDGES]
-
-
-def _nglview() -> Any:
-    """Import nglview without the empty output that its first import leaves in a notebook."""
-    from IPython.utils.capture import capture_output
-
-    try:
-        with capture_output():
-            import nglview
-    except ImportError as error:
-        raise MissingDependencyError("live views need nglview; install it: pip install 'nanh2lib[book]'") from error
-    return nglview
-
-
-def live_view(crystal: Crystal, *, camera: Camera | None = None, width: int = 560, height: int = 340) -> Any:
-    """Build an nglview widget: ball and stick for molecules, spheres for ions, the cell, centred.
-
-    Parameters
-    ----------
-    crystal : Structure, Candidate or PublishedStructure
-    camera : Camera, optional
-        The view opens as the static picture is seen.
-    width, height : int
-        CSS pixels.
-
-    Returns
-    -------
-    nglview.NGLWidget
-
-    Raises
-    ------
-    MissingDependencyError
-        nglview is not installed.
-    """
-    nglview = _nglview()
-    structure = _in_standard_axes(_structure(crystal))
-    text = nglview.TextStructure(pdb_text(structure), ext="pdb")
-    view = nglview.NGLWidget(text, default_representation=False)
-    view.layout.width, view.layout.height, view.layout.max_width = "100%", f"{height}px", f"{width}px"
-    view.camera = "orthographic"
-    view.stage.set_parameters(clipDist=0, clipNear=0, fogNear=60, fogFar=100, backgroundColor="white")
-    symbols = {site.specie.symbol: bool(site.specie.is_metal) for site in structure}
-    molecular = " or ".join(f"_{symbol.upper()}" for symbol, metal in symbols.items() if not metal)
-    if molecular:
-        view.add_licorice(selection=molecular, radius=STICK_RADIUS, multipleBond="off", color="#c9ced6")
-    for symbol in symbols:
-        view.add_spacefill(
-            selection=f"_{symbol.upper()}",
-            radiusType="size",
-            radius=element_radius(symbol),
-            color=ELEMENT_COLORS.get(symbol, OTHER_COLOR),
-        )
-    # Not add_unitcell(): its colour is fixed, and it is the orange of the Na spheres.
-    view._add_shape(_cell_edges(structure), name="unitcell")
-    # center() alone is lost in a built page: nglview does not store it with the widget; the orientation is.
-    view._set_camera_orientation(_orientation(structure, camera or Camera(), NARROWEST_VIEW / height))
-    return view
-
-
 def film_strip(
     crystals: Sequence[Crystal],
     *,
@@ -317,7 +196,7 @@ def film_strip(
     """
     if not crystals:
         raise InputError("film strip: no frames; give at least one structure")
-    structures = [_structure(crystal) for crystal in crystals]
+    structures = [structure_of(crystal) for crystal in crystals]
     if camera is None:
         camera = Camera(along="abc"[Camera().axis(structures[-1])])
     figure = crystal_figure(
@@ -369,10 +248,10 @@ def gallery(
     items = []
     for title, crystal in crystals.items():
         picture = Picture(structure_png(crystal, width=width), alt_text(crystal), "", width)
-        group = space_group_of(_structure(crystal))
+        group = space_group_of(structure_of(crystal))
         symmetry = "no space group" if group is None else f"{group[0]} (No. {group[1]})"
         note = "; ".join(part for part in (symmetry, notes.get(title, "")) if part)
-        cif = cifs.get(title) or str(_structure(crystal).to(fmt="cif"))
+        cif = cifs.get(title) or str(structure_of(crystal).to(fmt="cif"))
         items.append(GalleryItem(title, picture, note, cif, f"{_file_stem(title)}.cif"))
     return Gallery(items, compare)
 

@@ -8,6 +8,7 @@ import pytest
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline import comparison
 from nanh2lib.pipeline.draws import general_template, uniform_draws
+from nanh2lib.pipeline.reproduce import find_by_method
 from nanh2lib.pipeline.run import open_run
 from nanh2lib.pipeline.validity import failed_checks, units_of, validity
 from nanh2lib.ranking import RankedTable
@@ -36,6 +37,19 @@ def test_known_crystal_is_found_where_structure_and_energy_agree():
     far = comparison.find_known(table, {"alpha": _relaxed(alpha, -18.2)})
     assert not far["alpha"].found
     assert comparison.find_known(table, {"x": _relaxed(published_structure("S1-P21c").structure, -18.1)}) == {}
+
+
+def test_a_crystal_counts_for_each_method_that_found_it():
+    alpha, other = reference_structure("alpha"), published_structure("S1-P21212").structure
+    table = _table(("b", other, -18.2), ("a", alpha, -18.1))
+    table.groups["c"] = "a"  # the same crystal, found by the model too
+    methods = {"a": "random_search", "b": "random_search", "c": "paper_guided_pushed"}
+    relaxed = _relaxed(alpha, -18.101)
+    for method in ("random_search", "paper"):
+        assert find_by_method(table, methods, alpha, relaxed, method)["id"] == "a"
+    assert find_by_method(table, methods, alpha, _relaxed(alpha, -18.3), "paper") is None  # energies differ
+    assert find_by_method(table, methods, alpha, None, "paper")["id"] == "a"  # none to compare
+    assert find_by_method(table, methods, other, None, "paper") is None
 
 
 def test_levels_keep_the_lowest_rows_and_leave_gaps():
