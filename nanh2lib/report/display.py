@@ -22,6 +22,7 @@ STYLE = """<style>
 .nanh2-figure figcaption{text-align:left!important;font-weight:400!important}
 .nanh2-figure figcaption,.nanh2-figure figcaption *{color:var(--pst-color-text-base,inherit)!important}
 .nanh2-figure figcaption a{color:var(--pst-color-link,inherit)!important;text-decoration:underline}
+.nanh2-figure figcaption strong{font-weight:600!important}
 .nanh2-compare label{color:var(--pst-color-text-base,inherit)}
 html[data-theme="dark"] .cell_output .text_html:has(.nanh2-figure){background:none!important;padding:0!important}
 html[data-theme="dark"] .cell_output .widget-subarea{background:none!important;padding:0!important}
