@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from nanh2lib.pipeline.run import Run
 
 dataset = typer.Typer(
-    help="Build a dataset of labelled and relaxed crystals, write it, or show the shipped one.", no_args_is_help=True
+    help="Build a dataset of labelled and relaxed crystals, write it, or show the shipped one.\n\n"
+    "Example: `nanh2 dataset show`",
+    no_args_is_help=True,
 )
 FileOption = Annotated[
     Path | None,
