@@ -185,7 +185,7 @@ def film_strip(
     camera : Camera, optional
         The same for all; by default along the last frame's shortest axis.
     columns : int, optional
-        Frames in a row, at most three by default.
+        Frames in a row; by default at most three, and two by two of four.
     width : int
         Shown width, CSS pixels.
 
@@ -204,7 +204,7 @@ def film_strip(
         labels=labels,
         camera=camera,
         width=PIXELS_PER_POINT * width,
-        columns=columns or min(len(structures), FRAMES_IN_A_ROW),
+        columns=columns or (2 if len(structures) == 4 else min(len(structures), FRAMES_IN_A_ROW)),
         same_frame=True,
     )
     if alt is None:

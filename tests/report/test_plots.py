@@ -128,3 +128,23 @@ def test_powder_peaks_have_their_width_and_place():
 
 def test_colours_are_not_the_only_difference():
     assert len(MARKERS) >= 9
+
+
+def test_names_of_equal_energies_stay_inside_the_axes():
+    levels = {"end": {f"crystal {k}": 0.001 * k for k in range(8)}, "start": {f"crystal {k}": 90.0 for k in range(8)}}
+    figure = plots.energy_ranking({"start": levels["start"], "end": levels["end"]})
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    heights = [text.xyann[1] for text in axes.texts]
+    assert len(heights) == 8
+    assert low < min(heights) < max(heights) < high
+
+
+def test_a_model_without_an_order_has_no_rank_correlation_in_its_title():
+    figure = plots.parity_plot([1.0, 2.0, 3.0], {"the mean": [2.0, 2.0, 2.0]}, xlabel="a (meV)", ylabel="b (meV)")
+    assert "rank corr. –" in figure.axes[0].get_title(loc="left")
+
+
+def test_a_histogram_says_what_it_counts():
+    figure = plots.energy_histogram({"S1": [1.0, 2.0]}, counted="NH₂ groups")
+    assert figure.axes[0].get_ylabel() == "NH₂ groups"

@@ -179,3 +179,20 @@ def test_a_stick_has_its_length_and_width():
     drawn = (image < 0.99).any(-1)
     assert np.ptp(np.flatnonzero(drawn.any(0))) == pytest.approx(40, abs=2)
     assert np.ptp(np.flatnonzero(drawn.any(1))) == pytest.approx(12, abs=2)
+
+
+def test_frames_stand_three_in_a_row_four_as_a_square_and_scroll_on_a_narrow_page():
+    crystal = published_structure("S1-P21212").structure
+    heights = {}
+    for count in (3, 4, 5):
+        strip = views.film_strip([crystal] * count, labels=[f"t = {k}" for k in range(count)])
+        with Image.open(io.BytesIO(strip.png)) as picture:
+            heights[count] = picture.height
+        assert 'class="nanh2-strip"' in strip._repr_html_()
+    assert heights[4] > heights[5] > heights[3]
+
+
+def test_a_picture_beside_a_live_view_is_narrower_so_that_its_letters_stay_readable():
+    crystal = published_structure("S1-P21212")
+    assert views.show(crystal, live=False).width == 560
+    assert views.show(crystal).width == 360
