@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from nanh2lib.diffusion.geometric.descent import DescentSettings
 from nanh2lib.diffusion.geometric.model import GeometricSettings
 from nanh2lib.diffusion.geometric.network import NetworkSettings
 from nanh2lib.diffusion.geometric.sampling import GeometricSamplingSettings
@@ -105,11 +106,41 @@ class PretrainingSettings(StageSettings):
     limit_scale : float
         Factor on the contact limits: a little room, so that noise leaves the limits kept.
     epochs : int
+    downhill : bool
+        Let the crystals go downhill on the learned potential first.
     """
 
     per_setting: int = Field(default=40, ge=1)
     limit_scale: float = Field(default=1.12, gt=0)
     epochs: int = Field(default=80, ge=1)
+    downhill: bool = False
+
+
+class LearnedPotentialSettings(StageSettings):
+    """A potential of rigid units that is learned from the one that judges, and costs none of its calls to follow.
+
+    Attributes
+    ----------
+    shaken : int
+        Shaken copies of each relaxed crystal that are labelled beside it and its raw crystal.
+    shift, turn : float
+        Largest spread of their moves, A and radians.
+    explored_per_setting : int
+        Random crystals of each setting of the run's search that go downhill on it and are labelled
+        where they end (and shaken); it is trained on with these. 0: none.
+    refit_epochs : int
+    training : GeometricSettings
+    descent : DescentSettings
+        How crystals go downhill.
+    """
+
+    shaken: int = Field(default=2, ge=0)
+    shift: float = Field(default=0.4, gt=0)
+    turn: float = Field(default=0.8, gt=0)
+    explored_per_setting: int = Field(default=50, ge=0)
+    refit_epochs: int = Field(default=15, ge=1)
+    training: GeometricSettings = GeometricSettings(epochs=25)
+    descent: DescentSettings = DescentSettings()
 
 
 class GeometricRunSettings(StageSettings):
@@ -118,7 +149,8 @@ class GeometricRunSettings(StageSettings):
     Attributes
     ----------
     dataset : str or None
-        Folder of the run whose dataset is learned from; None: the run's own.
+        ``"shipped"`` (the package's), or the folder of the run whose dataset is learned from; None:
+        the run's own.
     structures : {"relaxed_fixed", "generated"}
         Learn from rigid units relaxed in the fixed cell, or from crystals as the search made them
         (ablation).
@@ -129,6 +161,8 @@ class GeometricRunSettings(StageSettings):
         None: learn from everything.
     pretraining : PretrainingSettings or None
         None: straight to the dataset.
+    potential : LearnedPotentialSettings or None
+        Makes the energy network a learned potential (`energy` is then not used).
     duplicates : DuplicateSettings
         Which training crystals count as one: these stay on one side of the validation split.
     training : GeometricSettings
@@ -148,6 +182,7 @@ class GeometricRunSettings(StageSettings):
     temperature: float | None = Field(default=None, gt=0)
     held_out: HeldOutSettings | None = None
     pretraining: PretrainingSettings | None = None
+    potential: LearnedPotentialSettings | None = None
     duplicates: DuplicateSettings = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
     training: GeometricSettings = Field(default_factory=GeometricSettings)
     energy: GeometricSettings = GeometricSettings(

@@ -29,11 +29,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--guide", choices=("none", "paper", "noised", "x0"), default="none")
     run.add_argument("--steering", action="store_true", help="resample populations by predicted energy")
     run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
+    run.add_argument("--downhill", action="store_true", help="go downhill on the learned potential first")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
     run.add_argument("--executor", default="serial")
     again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
     for command in (run, again):
-        command.add_argument("--dataset", type=Path, help="run folder of the dataset that the models learned from")
+        command.add_argument(
+            "--dataset", default="shipped", help="what the models learned from: shipped, or a run folder"
+        )
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
     for command in (run, again, commands.add_parser("summary", help="compute summary.json from the tables")):
@@ -61,7 +64,7 @@ def main() -> None:
     proposer = make_proposer(
         arguments.method, arguments.variant, arguments.models, config,
         guide=arguments.guide, steering=arguments.steering, oversample=arguments.oversample,
-        changes=_changes(arguments.set),
+        downhill=arguments.downhill, changes=_changes(arguments.set),
     )  # fmt: skip
     with make_executor(arguments.executor) as executor:
         added = execute(

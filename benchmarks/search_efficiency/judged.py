@@ -7,6 +7,7 @@ from pathlib import Path
 from nanh2lib.crystal.asymmetric_unit import Template
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.draws import general_template
+from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "search_efficiency"
@@ -17,6 +18,9 @@ JUDGED = {"P2_1": 6, "P2_12_12_1": 115, "P-1": 2, "C2": 16, "P2_1/c": 81}
 HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2")
 
 RELAXATION = RelaxationSettings(potential="chgnet", rigid=RigidSettings(cell="fixed"), atoms=None)
+
+RULES = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
+"""Which crystals are one."""
 
 METHODS = ("random", "paper", "paper_guided", "geometric", "geometric_heldout", "pyxtal")
 

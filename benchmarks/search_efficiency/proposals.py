@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.search_efficiency.judged import RULES
 from nanh2lib.config import RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.crystal.expansion import expand
 from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS
 from nanh2lib.crystal.rigid_unit import NH2, SODIUM_AMIDE
 from nanh2lib.crystal.subunits import from_subunits
 from nanh2lib.diffusion.geometric.checkpoint import GeometricModels, load_geometric_models
+from nanh2lib.diffusion.geometric.descent import Descent, DescentSettings, descend
 from nanh2lib.diffusion.models import load_paper_models
 from nanh2lib.diffusion.sampling import sample
 from nanh2lib.errors import InputError, Nanh2Error
 from nanh2lib.pipeline.draws import uniform_draws
 from nanh2lib.pipeline.geometric import draw_geometric
+from nanh2lib.ranking.duplicates import fingerprint
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
 from nanh2lib.validation import ValidationSettings, validate
 
+FloatArray = NDArray[np.float64]
 Draw = Callable[[Template, int, int], AsymmetricUnit]
 """(template, count, seed) -> raw crystals, a batch of at most ``count``."""
 PYXTAL_TRIES = 20
+BATCH = 50
+CHOSEN_BATCH = 100
+"""Of proposals that are chosen among many: the more there are, the fewer of them are equal."""
+SAME_PREDICTED = 2e-3
+"""Predicted energies (eV per formula unit) of proposals that may be one crystal; their environments then decide."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,12 @@ class Proposer:
         Settings and hashes; two proposers with equal ones propose the same crystals.
     rank : callable, optional
         Predicted energies (B,) of crystals, by which the best of an oversampled batch are chosen.
+    improve : callable, optional
+        Takes pushed-apart crystals downhill on a learned potential, with their energies there.
     oversample : int
         Raw crystals drawn for each proposal.
+    batch : int
+        Proposals made together.
     training_evaluations : int
         Energy calls of the training set's relaxations.
     """
@@ -58,7 +73,9 @@ class Proposer:
     draw: Draw
     describe: dict[str, Any] = field(default_factory=dict)
     rank: Callable[[AsymmetricUnit], Tensor] | None = None
+    improve: Callable[[AsymmetricUnit], Descent] | None = None
     oversample: int = 1
+    batch: int = BATCH
     training_evaluations: int = 0
 
 
@@ -101,23 +118,46 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
     reports = {scale: validate(raw, settings.model_copy(update={"limit_scale": scale})) for scale in (1.0, 0.7)}
     pushed = push_apart([raw[i] for i in range(len(raw))], REALISTIC_LIMITS, PushApartSettings())
     rows = [i for i in range(len(raw)) if pushed.converged[i]]
-    if rows:
-        found = validate([pushed.units[i] for i in rows], settings)
-        rows = [i for i, report in zip(rows, found, strict=True) if report.passed]
-    if proposer.rank is not None and len(rows) > count:
-        energies = proposer.rank(AsymmetricUnit.cat([pushed.units[i] for i in rows]))
-        rows = sorted(rows[i] for i in torch.argsort(energies, stable=True)[:count].tolist())
-    rows = rows[:count]
+    units, energies = [pushed.units[i] for i in rows], None
+    if rows and proposer.improve is not None:
+        found = proposer.improve(AsymmetricUnit.cat(units))
+        units, energies = [found.asymmetric_unit[k] for k in range(len(rows))], found.energies
+    elif rows and proposer.rank is not None:
+        energies = proposer.rank(AsymmetricUnit.cat(units))
+    passed = [report.passed for report in validate(units, settings)] if rows else []
+    places = [k for k in range(len(rows)) if passed[k]]
+    if energies is not None:
+        places = lowest_different(units, energies, places, count)
+    places = places[:count]
     symmetric = [all(c.passed for c in report.checks if c.name == "symmetry") for report in reports[1.0]]
     counts = {
         "drawn": len(raw),
         "valid": sum(report.passed for report in reports[1.0]),
         "valid_at_0.7": sum(report.passed for report in reports[0.7]),
         "symmetry": sum(symmetric),
-        "proposed": len(rows),
+        "proposed": len(places),
         "seconds": time.process_time() - begin,
     }
-    return Batch(tuple(pushed.units[i] for i in rows), tuple(reports[1.0][i].passed for i in rows), counts)
+    before = tuple(reports[1.0][rows[k]].passed for k in places)
+    return Batch(tuple(units[k] for k in places), before, counts)
+
+
+def lowest_different(units: Sequence[AsymmetricUnit], energies: Tensor, places: Sequence[int], count: int) -> list[int]:
+    """Places of the crystals of lowest predicted energy, of equal ones the first; at most ``count``, by energy.
+
+    Equal are crystals of nearly one predicted energy and one average-minimum-distance vector.
+    """
+    chosen: list[int] = []
+    prints: list[FloatArray] = []
+    for place in sorted(places, key=lambda k: float(energies[k])):
+        if len(chosen) == count:
+            break
+        mine = fingerprint(expand(units[place])[0].get_primitive_structure(), RULES.amd_neighbours)
+        near = (k for k, other in enumerate(chosen) if abs(float(energies[other] - energies[place])) < SAME_PREDICTED)
+        if all(np.abs(prints[k] - mine).max() > RULES.amd_window for k in near):
+            chosen.append(place)
+            prints.append(mine)
+    return chosen
 
 
 def make_proposer(
@@ -129,6 +169,7 @@ def make_proposer(
     guide: str = "none",
     steering: bool = False,
     oversample: int = 1,
+    downhill: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> Proposer:
     """The proposer of a method.
@@ -149,6 +190,8 @@ def make_proposer(
         Resample populations of the geometric model by predicted energy.
     oversample : int
         Above 1: so many raw samples a proposal, the best by the geometric model's energy network kept.
+    downhill : bool
+        Crystals go downhill on the geometric model's learned potential before they are proposed.
     changes : dict, optional
         Changed sampling settings.
 
@@ -158,10 +201,17 @@ def make_proposer(
         A model is missing, or a setting is unknown.
     """
     describe: dict[str, Any] = {"oversample": oversample, "models": _hash(models), "changes": changes or {}}
+    if downhill:
+        describe["downhill"] = DescentSettings().model_dump(exclude={"batch_size"})
     common: dict[str, Any] = {"variant": variant, "oversample": oversample, "describe": describe}
+    if oversample > 1:
+        common["batch"] = CHOSEN_BATCH
     if method == "random":
-        networks = _geometric(method, models) if oversample > 1 else None
-        return Proposer(method, held_out=False, draw=_random, rank=_rank(networks, oversample), **common)
+        networks = _geometric(method, models) if oversample > 1 or downhill else None
+        common |= {"rank": _rank(networks, oversample), "improve": _improve(networks) if downhill else None}
+        charged = _charged(models) if networks else 0
+        held_out = models is not None and models.stem.endswith("heldout")
+        return Proposer(method, held_out=held_out, draw=_random, training_evaluations=charged, **common)
     if method == "pyxtal":
         return Proposer(method, held_out=False, draw=_pyxtal, **common)
     if method in ("paper", "paper_guided"):
@@ -189,6 +239,7 @@ def make_proposer(
         held_out=method == "geometric_heldout",
         draw=draw,
         rank=_rank(networks, oversample),
+        improve=_improve(networks) if downhill else None,
         training_evaluations=_charged(models),
         **common,
     )
@@ -207,6 +258,13 @@ def _rank(models: GeometricModels | None, oversample: int) -> Callable[[Asymmetr
     if energy is None:
         raise InputError("oversampling needs a checkpoint with an energy network of clean crystals")
     return lambda units: energy.predict([units])
+
+
+def _improve(models: GeometricModels | None) -> Callable[[AsymmetricUnit], Descent]:
+    energy = None if models is None else models.energy
+    if energy is None:
+        raise InputError("--downhill needs a checkpoint with a learned potential")
+    return lambda units: descend(energy, units)
 
 
 def _hash(models: Path | None) -> str:

@@ -9,26 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search_efficiency.judged import RELAXATION, RELAXATION_COLUMNS, SAMPLE_COLUMNS
+from benchmarks.search_efficiency.judged import RELAXATION, RELAXATION_COLUMNS, RULES, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.proposals import Batch, Proposer, propose
 from benchmarks.search_efficiency.tables import append_row, read_rows, write_rows
 from nanh2lib.config import HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
-from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, recorded_run, relaxed_crystals, withheld
+from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, named_entries, relaxed_crystals, withheld
 from nanh2lib.pipeline.run import Run, read_json, write_json
-from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
 from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.settings import config_hash, package_version
 
-BATCH = 50
 SAME_ENERGY = 5e-3
 """A crystal that matches alpha counts as alpha within this energy, eV per formula unit."""
-RULES = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
 MAX_EMPTY = 3
 """Batches in a row without a proposal after which a method is given up on a template."""
 
@@ -108,20 +105,20 @@ class Known:
         return library.find(result.structure) is not None
 
 
-def known_crystals(study: Study, dataset: Path | None) -> Known:
+def known_crystals(study: Study, dataset: str | Path | None) -> Known:
     """Alpha and the dataset's crystals; which of these are held out is worked out once and kept.
 
     Parameters
     ----------
     study : Study
-    dataset : Path or None
-        Folder of the run that built the dataset; None: nothing is known.
+    dataset : str, Path or None
+        ``"shipped"``, or the folder of the run that built the dataset; None: nothing is known.
     """
     alpha = alpha_in_fixed_cell(study.run)
     library = CrystalLibrary(RULES)
     if dataset is None:
         return Known(alpha, library, frozenset())
-    crystals = relaxed_crystals(recorded_run(dataset))
+    crystals = relaxed_crystals(named_entries(dataset))
     for crystal in crystals:
         library.add(crystal.id, crystal.result.structure, crystal.result.energy_final)
     energies = [crystal.result.energy_final for crystal in crystals]
@@ -184,7 +181,7 @@ def execute(
     total = 0
     while total < count and empty < MAX_EMPTY:
         # Always whole batches: a proposal must not depend on how many are wanted.
-        batch = propose(proposer, template, BATCH, _batch_seed(seed, number))
+        batch = propose(proposer, template, proposer.batch, _batch_seed(seed, number))
         units = {_sample_id(place, number, i): unit for i, unit in enumerate(batch.units)}
         chosen = dict(list(units.items())[: count - total])
         _note_samples(study, place, number, batch, proposer)

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from nanh2lib.crystal.encoding import Scheme
 from nanh2lib.pipeline.run import Run, write_text
+from nanh2lib.report.account import ENERGY_POTENTIALS, found_words, kick_words
 from nanh2lib.report.check import check_markdown, check_published
 from nanh2lib.report.html_table import typeset
 from nanh2lib.report.numbers import run_words
@@ -106,20 +107,17 @@ def potentials_markdown(energies: Mapping[str, Mapping[str, float]], dft: Mappin
 
 
 def account_markdown(account: Sequence[Mapping[str, Any]]) -> str:
-    """Structure by structure: energy in PBE, relaxed at the run's potential, found or not."""
+    """Structure by structure: energies above alpha treated alike, whether it is a minimum, who found it."""
     rows = []
     for row in account:
-        relaxed = [f"{entry['ev_per_fu']:.4f}" for entry in row["relaxed"].values()]
-        rows.append(
-            [
-                f"{row['table']} {row['space_group']} (Z = {row['z']})",
-                _cell(row["gpaw_mev_above_alpha"]),
-                ", ".join(relaxed) or NOT_COMPUTED,
-                "yes" if row["found_by_search"] else "no",
-                "yes" if row["found_by_model"] else "no",
-            ]
+        heights = [row["relaxed"].get(name, {}).get("mev_above_alpha") for name in ENERGY_POTENTIALS]
+        numbers = [row["gpaw_mev_above_alpha"], row["gpaw_relaxed_mev_above_alpha"], *heights]
+        title = (
+            "alpha, Fddd (Z = 16)" if row["key"] == "alpha" else f"{row['table']} {row['space_group']} (Z = {row['z']})"
         )
-    head = ["structure", "PBE above alpha (meV)", "relaxed (eV per formula unit)", "found by search", "found by model"]
+        found = [found_words(row[f"found_by_{who}"]) for who in ("search", "model")]
+        rows.append([title, *map(_cell, numbers), kick_words(row["kick"]), *found])
+    head = ["structure", "PBE, as printed", "PBE, relaxed", *ENERGY_POTENTIALS, "kicked", "by search", "by model"]
     return markdown_table(head, rows)
 
 

@@ -239,7 +239,9 @@ def first_principles_sample(entries: Sequence[Candidate], per_setting: int = 5) 
     """Crystals to compute from first principles: spread over settings, energies and degrees of relaxation.
 
     Of each setting entries are taken as `spread_over_energies` does; in turn they give their crystal
-    as relaxed fully, in the fixed cell, and raw. Settings with small primitive cells come first, so
+    as relaxed fully, in the fixed cell, and raw. The smaller the primitive cell, the more of them:
+    all of an F lattice, those in the lower half of the turns for other centrings, and one for a
+    primitive lattice, each setting from another place of its energies. Small cells come first, so
     that the beginning of the list is the cheap part.
 
     Returns
@@ -251,13 +253,20 @@ def first_principles_sample(entries: Sequence[Candidate], per_setting: int = 5) 
     with_all = [entry for entry in entries if entry.relaxed is not None and entry.relaxed.usable]
     chosen: list[tuple[int, int, Candidate, str]] = []
     turns: Counter[int] = Counter()
+    of_primitive: dict[int, int] = {}
     for entry in spread_over_energies(with_all, per_setting):
         unit = entry.asymmetric_unit
-        if unit is not None:
-            turn = turns[unit.hall_number]
-            turns[unit.hall_number] += 1
-            frame = frames[(turn + unit.hall_number) % len(frames)]
-            chosen.append((-unit.template.space_group.centering_order, turn, entry, frame))
+        if unit is None:
+            continue
+        turn = turns[unit.hall_number]
+        turns[unit.hall_number] += 1
+        order = unit.template.space_group.centering_order
+        if order == 1:
+            kept = turn == of_primitive.setdefault(unit.hall_number, len(of_primitive) % per_setting)
+        else:
+            kept = order == 4 or turn < (per_setting + 1) // 2
+        if kept:
+            chosen.append((-order, turn, entry, frames[(turn + unit.hall_number) % len(frames)]))
     chosen.sort(key=lambda row: row[:2])
     return [(entry, frame) for _, _, entry, frame in chosen]
 

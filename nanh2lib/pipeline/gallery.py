@@ -54,7 +54,7 @@ def known_entries(account: Sequence[Mapping[str, Any]]) -> list[GalleryEntry]:
             facts.append(f"{points[key]:+.0f} meV with {SINGLE_POINT}, atoms as printed")
             dft = rows[key]["gpaw_mev_above_alpha"]
             facts += [] if dft is None else [f"{dft:+.0f} meV in PBE, atoms as printed"]
-            facts += _relaxed_words(rows[key], rows["alpha"])
+            facts += _relaxed_words(rows[key])
         entries.append(GalleryEntry(key, titles.get(key, "α-NaNH2, Fddd (Z = 16)"), structure, tuple(facts), cifs[key]))
     return entries
 
@@ -85,9 +85,6 @@ def _cell_words(structure: Any) -> str:
     return f"{symmetry}, {structure.volume / formula_units(structure):.1f} A^3 per formula unit"
 
 
-def _relaxed_words(row: Mapping[str, Any], alpha: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{1000 * (entry['ev_per_fu'] - alpha['relaxed'][name]['ev_per_fu']):+.0f} meV with {name}, relaxed"
-        for name, entry in row["relaxed"].items()
-        if name in alpha["relaxed"]
-    ]
+def _relaxed_words(row: Mapping[str, Any]) -> list[str]:
+    heights = {name: entry.get("mev_above_alpha") for name, entry in row["relaxed"].items()}
+    return [f"{height:+.0f} meV with {name}, relaxed" for name, height in heights.items() if height is not None]

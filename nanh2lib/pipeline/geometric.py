@@ -31,13 +31,19 @@ from nanh2lib.diffusion.geometric.training import train_geometric_energy_model, 
 from nanh2lib.errors import CheckpointError, InputError
 from nanh2lib.pipeline.draws import general_template
 from nanh2lib.pipeline.geometric_data import GeometricTrainingSet, geometric_training_set
+from nanh2lib.pipeline.learned_potential import (
+    LearnedPotential,
+    downhill,
+    learn_potential,
+    random_crystals,
+    withheld_below,
+)
 from nanh2lib.pipeline.model_card import geometric_card
 from nanh2lib.pipeline.run import Run, stage, write_text
-from nanh2lib.pipeline.search import candidate_id, compound_of
+from nanh2lib.pipeline.search import candidate_id
 from nanh2lib.records import Candidate
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import push_apart
-from nanh2lib.search.random_search import random_search
 from nanh2lib.settings import config_hash, package_version
 from nanh2lib.validation import validate
 
@@ -64,9 +70,9 @@ def train_geometric(run: Run) -> dict[str, Any]:
     data = geometric_training_set(run)
 
     def work() -> dict[str, Any]:
-        models = fit_geometric(run, data)
+        models, learned = fit_geometric(run, data)
         target = save_geometric_models(geometric_path(run), models)
-        summary = training_summary(models, data)
+        summary = training_summary(models, data, learned)
         write_text(target.with_suffix(".md"), geometric_card(run, summary, models))
         return summary
 
@@ -74,21 +80,24 @@ def train_geometric(run: Run) -> dict[str, Any]:
     return stage(run, f"train_{name}", f"{run.settings_key('geometric')}-{data.key}", work)
 
 
-def fit_geometric(run: Run, data: GeometricTrainingSet) -> GeometricModels:
-    """Score network and, unless guidance is off, the energy network that it asks for."""
+def fit_geometric(run: Run, data: GeometricTrainingSet) -> tuple[GeometricModels, LearnedPotential | None]:
+    """Score network, and the energy network that the settings ask for: a learned potential, the guide's, or none."""
     settings, seed = run.config.geometric, {"seed": run.config.seed}
     name = geometric_path(run).stem
+    learned = None if settings.potential is None else learn_potential(run, data, name)
     score = train_geometric_model(
         data.units,
         settings.training.model_copy(update=seed),
-        initial=pretrained(run),
+        initial=pretrained(run, learned),
         weights=data.weights(settings.temperature),
         groups=data.groups,
         run_directory=run.path("models", f"{name}_score_run"),
         progress=run.progress,
     )
+    if learned is not None:
+        return GeometricModels(score, learned.model), learned
     if settings.guide == "none":
-        return GeometricModels(score)
+        return GeometricModels(score), None
     noised = settings.guide == "noised"
     energy = train_geometric_energy_model(
         data.units,
@@ -99,42 +108,45 @@ def fit_geometric(run: Run, data: GeometricTrainingSet) -> GeometricModels:
         run_directory=run.path("models", f"{name}_{'noised_' if noised else ''}energy_run"),
         progress=run.progress,
     )
-    return GeometricModels(score, noised_energy=energy) if noised else GeometricModels(score, energy)
+    return GeometricModels(score, noised_energy=energy) if noised else GeometricModels(score, energy), None
 
 
-def pretrained(run: Run) -> GeometricModel | None:
+def pretrained(run: Run, learned: LearnedPotential | None = None) -> GeometricModel | None:
     """Score network trained on pushed-apart crystals of the run's search; None where the settings ask for none.
 
-    It knows nothing of energies, so that it is the same for held-out models.
+    With ``downhill`` they first go downhill on the learned potential, and of a held-out model those that
+    end below its level are left out. Without, it knows nothing of energies and is the same for both.
     """
     chosen = run.config.geometric.pretraining
     if chosen is None:
         return None
-    search = run.config.search.model_copy(
-        update={
-            "per_setting": chosen.per_setting,
-            "limit_scale": chosen.limit_scale,
-            "max_draws_per_setting": 10 * chosen.per_setting,
-            "seed": run.config.seed + PRETRAINING_SEED,
-        }
-    )
-    found = random_search(search, compound_of(run), progress=run.progress)
-    units = [c.asymmetric_unit for c in found if c.accepted and c.asymmetric_unit is not None]
+    units = random_crystals(run, chosen.per_setting, PRETRAINING_SEED, chosen.limit_scale)
+    name = "geometric"
+    if chosen.downhill:
+        if learned is None or run.config.geometric.potential is None:
+            raise InputError("geometric.pretraining.downhill: there is no learned potential; set geometric.potential")
+        name = geometric_path(run).stem
+        found = downhill(learned.model, units, run.config.geometric.potential.descent, run)
+        limit = withheld_below(run)
+        units = [descent.asymmetric_unit for descent in found if float(descent.energies[0]) > limit]
     settings = run.config.geometric.training.model_copy(update={"epochs": chosen.epochs, "seed": run.config.seed})
     return train_geometric_model(
-        units, settings, run_directory=run.path("models", "geometric_pretraining_run"), progress=run.progress
+        units, settings, run_directory=run.path("models", f"{name}_pretraining_run"), progress=run.progress
     )
 
 
-def training_summary(models: GeometricModels, data: GeometricTrainingSet) -> dict[str, Any]:
-    """What was learned from what."""
+def training_summary(
+    models: GeometricModels, data: GeometricTrainingSet, learned: LearnedPotential | None = None
+) -> dict[str, Any]:
+    """What was learned from what, and the energy calls it took: of the relaxations, and of a learned potential."""
     history = models.score.history
     energy = models.energy or models.noised_energy
     return {
         "structures": len(data),
         "different": len(set(data.groups)),
         "left_out": data.left_out,
-        "evaluations_charged": data.evaluations,
+        "evaluations_charged": data.evaluations + (0 if learned is None else learned.evaluations),
+        "gradient_labels": {} if learned is None else learned.counts,
         "templates": len(models.score.vocabulary.templates),
         "space_groups": len(models.score.vocabulary.halls),
         "epochs": history.epochs,

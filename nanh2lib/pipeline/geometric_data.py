@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
 from nanh2lib.report.published import reference_structure
 from nanh2lib.settings import config_hash
+from nanh2lib.store.dataset import load_dataset
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,24 @@ class RelaxedCrystal:
     structure: Structure
 
 
-def dataset_run(run: Run, settings: GeometricRunSettings) -> Run:
-    """The run that holds the dataset: the one that the settings name, or the run itself."""
-    if settings.dataset is None:
-        return run
-    return recorded_run(settings.dataset)
+SHIPPED = "shipped"
+"""Names the dataset of the package where a folder may be named."""
+
+
+def learned_entries(run: Run, settings: GeometricRunSettings) -> list[Candidate]:
+    """Entries that the settings name: of the package's dataset, of a folder's, or of the run's own."""
+    return named_entries(settings.dataset) if settings.dataset is not None else dataset_entries(run)
+
+
+def named_entries(dataset: str | Path) -> list[Candidate]:
+    """Entries of the package's dataset (``"shipped"``) or of the one in a run's folder.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run.
+    """
+    return list(load_dataset()) if str(dataset) == SHIPPED else dataset_entries(recorded_run(dataset))
 
 
 def recorded_run(directory: str | Path) -> Run:
@@ -134,7 +148,7 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
         Held-out training without the energy of alpha.
     """
     settings = settings or run.config.geometric
-    entries = relaxed_crystals(dataset_run(run, settings), settings.structures)
+    entries = relaxed_crystals(learned_entries(run, settings), settings.structures)
     if not entries:
         raise InputError(
             f"{run.directory}: no crystal relaxed with rigid units in the fixed cell; run nanh2 dataset build first"
@@ -162,17 +176,17 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
     )
 
 
-def relaxed_crystals(run: Run, structures: str = "relaxed_fixed") -> list[RelaxedCrystal]:
-    """Entries of a run's dataset whose relaxation in the fixed cell may be used.
+def relaxed_crystals(entries: Iterable[Candidate], structures: str = "relaxed_fixed") -> list[RelaxedCrystal]:
+    """Entries of a dataset whose relaxation in the fixed cell may be used.
 
     Parameters
     ----------
-    run : Run
+    entries : iterable of Candidate
     structures : {"relaxed_fixed", "generated"}
         Which crystal is given; energies are those of the relaxed one.
     """
     crystals = []
-    for candidate in dataset_entries(run):
+    for candidate in entries:
         result, raw = candidate.relaxed_fixed, candidate.asymmetric_unit
         if result is None or not result.usable or result.asymmetric_unit is None or raw is None:
             continue

@@ -23,7 +23,7 @@ from nanh2lib.diffusion.sampling import Samples, sample
 from nanh2lib.diffusion.training import train_energy_model, train_noise_model
 from nanh2lib.errors import InputError, Nanh2Error
 from nanh2lib.pipeline.run import Run, stage
-from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of, compound_of
 from nanh2lib.records import Candidate, ValidationReport
 from nanh2lib.search.push_apart import push_apart
 from nanh2lib.settings import package_version
@@ -77,15 +77,21 @@ def training_set(run: Run) -> TrainingSet:
     Raises
     ------
     InputError
-        Nothing to train on: no labelled candidate, or none that the scheme can hold.
+        Nothing to train on: no labelled candidate, or none that the scheme can hold. Scheme
+        ``paper`` for another compound than NaNH2.
     """
-    potential, scheme = run.config.label.potential, run.config.training.scheme
+    potential, scheme, compound = run.config.label.potential, run.config.training.scheme, compound_of(run)
+    if scheme == "paper" and compound.units != SODIUM_AMIDE.units:
+        raise InputError(
+            f"training.scheme = 'paper' writes rigid NaNH2 subunits and cannot hold {compound.name} "
+            f"({', '.join(unit.name for unit in compound.units)}); use training.scheme = 'split'"
+        )
     rows: list[tuple[str, AsymmetricUnit, float]] = []
     refused: Counter[str] = Counter()
     candidates = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted and potential in c.energies]
     for candidate in tqdm(candidates, desc="encode", unit="structure", disable=not run.progress):
         try:
-            unit = extract_asymmetric_unit(candidate.structure, compound=SODIUM_AMIDE, canonical_origin=True)
+            unit = extract_asymmetric_unit(candidate.structure, compound=compound, canonical_origin=True)
             rows.append((candidate.id, to_subunits(unit) if scheme == "paper" else unit, candidate.energies[potential]))
         except SubunitError:
             refused["Na and NH2 on different sites"] += 1

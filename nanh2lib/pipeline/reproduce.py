@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 from tqdm.auto import tqdm
 
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
-from nanh2lib.errors import InputError
+from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.pipeline.book_tables import write_book_tables
 from nanh2lib.pipeline.comparison import ENERGY_WINDOW
 from nanh2lib.pipeline.gallery import make_gallery
@@ -23,10 +23,10 @@ from nanh2lib.ranking import RankedTable, matches
 from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
 from nanh2lib.relaxation.settings import RelaxationSettings
+from nanh2lib.report.account import committed_account, known_crystals, was_found
 from nanh2lib.report.book import project_root
 from nanh2lib.report.notebooks import run_notebooks
-from nanh2lib.report.published import PublishedStructure, published_structures, reference_structure
-from nanh2lib.report.reference_energies import committed_dft_energies
+from nanh2lib.report.reference_energies import reference_crystals
 from nanh2lib.settings import config_hash
 
 
@@ -85,7 +85,7 @@ def relaxed_published(run: Run, executor: Executor | None = None) -> dict[str, R
     kept as soon as it is done.
     """
     settings = RelaxationSettings(potential=run.config.relaxation.potential)
-    crystals = {item.key: item.structure for item in published_structures()} | {"alpha": reference_structure("alpha")}
+    crystals = reference_crystals()
     small = {
         key: crystal
         for key, crystal in crystals.items()
@@ -107,79 +107,52 @@ def relaxed_published(run: Run, executor: Executor | None = None) -> dict[str, R
 def reproduce_tables(run: Run, executor: Executor | None = None) -> list[dict[str, Any]]:
     """For each of the eight published structures and alpha: what holds and whether we found it.
 
+    The committed evidence (`committed_account`), and what this run adds to it: its own relaxations, and whether its
+    ranking holds the crystal.
+
     Returns
     -------
     list of dict
-        Keys table, space_group, z, printed_cell, relaxed (by potential), gpaw_ev_per_fu,
-        gpaw_relaxed_ev_per_fu, gpaw_mev_above_alpha, found_by_search, found_by_model; a number that
-        was not computed is None. Also written to ``tables/account.json``.
+        Rows of `committed_account` with one key more, ``run``: profile, seed, relaxed (by potential),
+        found_by_search, found_by_model. What this run found, and the committed searches did not, counts as found.
+        Also written to ``tables/account.json``.
     """
-    relaxed = relaxed_published(run, executor)
-    first_principles = first_principles_energies()
-    ranked = ranked_table(run)
-    rows = [_row(run, ranked, item, relaxed, first_principles) for item in (*published_structures(), None)]
+    relaxed, ranked = relaxed_published(run, executor), ranked_table(run)
+    methods = {candidate.id: candidate.method for candidate in run.store.candidates()}
+    rows = committed_account()
+    for row in rows:
+        row["run"] = _of_run(run, ranked, methods, row["key"], relaxed.get(row["key"]))
+        for who in ("found_by_search", "found_by_model"):
+            if not was_found(row[who]) and row["run"][who] is not None:
+                row[who] = row["run"][who]
     write_json(run.path("tables", "account.json"), rows)
     return rows
 
 
-def first_principles_energies() -> dict[str, float]:
-    """Committed GPAW (PBE) single points, eV per formula unit by key; empty outside a checkout."""
-    try:
-        path = project_root() / "benchmarks" / "results" / "gpaw_published.json"
-        return dict(committed_dft_energies(path).energies)
-    except InputError:
-        return {}
-
-
-def _row(
-    run: Run,
-    ranked: RankedTable,
-    item: PublishedStructure | None,
-    relaxed: Mapping[str, RelaxationResult],
-    first_principles: Mapping[str, float],
+def _of_run(
+    run: Run, ranked: RankedTable, methods: Mapping[str, str], key: str, result: RelaxationResult | None
 ) -> dict[str, Any]:
-    """Account of a published structure, or of alpha (``item`` None)."""
-    if item is None:
-        key, table, space_group, z, structure = "alpha", "experiment", "Fddd", 16, reference_structure("alpha")
-    else:
-        key, table, space_group, z, structure = item.key, item.table, item.space_group, item.z, item.structure
-    result = relaxed.get(key)
-    gpaw, alpha = first_principles.get(key), first_principles.get("alpha")
+    structure = known_crystals()[key][-1]
+    command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
+    found = {who: find_by_method(ranked, methods, structure, result, who) for who in ("random_search", "paper")}
+    search, model = (None if match is None else {**match, "command": command} for match in found.values())
     return {
-        "key": key,
-        "table": table,
-        "space_group": space_group,
-        "z": z,
-        "printed_cell": [round(v, 4) for v in structure.lattice.parameters],
-        "relaxed": {} if result is None else {result.potential: _relaxed_entry(run, result)},
-        "gpaw_ev_per_fu": gpaw,
-        "gpaw_relaxed_ev_per_fu": None,
-        "gpaw_mev_above_alpha": None if gpaw is None or alpha is None else round(1e3 * (gpaw - alpha), 1),
-        "found_by_search": _found(run, ranked, structure, result, "random_search"),
-        "found_by_model": _found(run, ranked, structure, result, "paper"),
+        "profile": run.config.profile,
+        "seed": run.config.seed,
+        "relaxed": {} if result is None else {result.potential: _relaxed_entry(result)},
+        "found_by_search": search,
+        "found_by_model": model,
     }
 
 
-def _relaxed_entry(run: Run, result: RelaxationResult) -> dict[str, Any]:
+def _relaxed_entry(result: RelaxationResult) -> dict[str, Any]:
     return {
         "cell": [round(v, 4) for v in result.structure.lattice.parameters],
         "ev_per_fu": round(result.energy_final, 5),
-        "space_group": result.space_group_after,
+        "space_group": SpaceGroup.from_number(result.space_group_after).symbol,
         "converged": result.converged,
         "stage": result.stage,
-        "profile": run.config.profile,
-        "seed": run.config.seed,
     }
-
-
-def _found(
-    run: Run, table: RankedTable, structure: Structure, result: RelaxationResult | None, method: str
-) -> dict[str, Any] | None:
-    """The best ranked crystal of a method that is a published one, with the command that finds it."""
-    methods = {candidate.id: candidate.method for candidate in run.store.candidates()}
-    found = find_by_method(table, methods, structure, result, method)
-    command = f"nanh2 reproduce --profile {run.config.profile} --seed {run.config.seed}"
-    return None if found is None else {**found, "command": command}
 
 
 def find_by_method(
@@ -207,7 +180,7 @@ def find_by_method(
     Returns
     -------
     dict or None
-        Keys id, rms, ev_per_fu.
+        Keys found (True), id, rms, ev_per_fu, energy_difference_mev (None without ``result``).
     """
     by_method = {owner for member, owner in table.groups.items() if methods[member].startswith(method)}
     known = structure if result is None else result.structure
@@ -217,18 +190,12 @@ def find_by_method(
             continue
         rms = matches(candidate, known)
         if rms is not None:
-            return {"id": row["id"], "rms": rms, "ev_per_fu": row["ev_per_fu"]}
+            difference = None if result is None else round(1e3 * (float(row["ev_per_fu"]) - result.energy_final), 2)
+            return {
+                "found": True,
+                "id": row["id"],
+                "rms": rms,
+                "ev_per_fu": row["ev_per_fu"],
+                "energy_difference_mev": difference,
+            }
     return None
-
-
-def tables_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The account as lines for a terminal."""
-    lines = ["structure         Z  GPAW PBE above alpha  relaxed (eV per formula unit)       found by search / model"]
-    for row in rows:
-        gpaw = "not computed" if row["gpaw_mev_above_alpha"] is None else f"{row['gpaw_mev_above_alpha']:.0f} meV"
-        energies = (
-            ", ".join(f"{name} {entry['ev_per_fu']:.4f}" for name, entry in row["relaxed"].items()) or "not relaxed"
-        )
-        found = " / ".join("yes" if row[f"found_by_{who}"] else "no" for who in ("search", "model"))
-        lines.append(f"{row['table']:<3} {row['space_group']:<10} {row['z']:>4}  {gpaw:>20}  {energies:<34} {found}")
-    return "\n".join(lines)

@@ -52,6 +52,11 @@ class Run:
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def is_run(directory: str | Path) -> bool:
+    """Whether a folder holds a run."""
+    return (Path(directory) / CONFIG_FILE).is_file()
+
+
 def open_run(
     directory: str | Path, config: RunConfig | str = "default", *, seed: int | None = None, progress: bool = True
 ) -> Run:

@@ -49,6 +49,9 @@ class GeometricSettings(FitSettings):
     hall_dropout : float
         Share of training crystals whose space group is hidden, so that templates in groups
         that the model never saw can be sampled.
+    gradient_weight, energy_tolerance, force_tolerance : float
+        Of a learned potential: weight of gradients beside energies, and the errors (eV per formula
+        unit; eV/A on a unit) from which on the loss grows linearly.
     """
 
     model: Literal["geometric"] = "geometric"
@@ -65,6 +68,9 @@ class GeometricSettings(FitSettings):
     turn_weight: float = Field(default=1.0, ge=0)
     strain_weight: float = Field(default=1.0, ge=0)
     hall_dropout: float = Field(default=0.1, ge=0, le=1)
+    gradient_weight: float = Field(default=1.0, ge=0)
+    energy_tolerance: float = Field(default=0.03, gt=0)
+    force_tolerance: float = Field(default=0.3, gt=0)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,17 @@ def estimate(state: ReverseState, scores: Scores, sigma: Sigmas, model: Geometri
     return move(state, scores, sigma, CLEAN, 0.0, model, None)
 
 
+def displaced(flat: FlatUnits, shift: Tensor, turn: Tensor) -> FlatUnits:
+    """Units after what their sites allow of Cartesian shifts (N, 3), A, and left turns (N, 3), radians."""
+    sites = flat.site_data()
+    shift = (cartesian(sites.origin_projection, flat) @ shift[..., None])[..., 0]
+    turns, _ = turn_axes(flat, sites)
+    return flat.replace(
+        frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
+        rotations=so3.turned(flat.rotations, (turns @ turn[..., None])[..., 0]),
+    )
+
+
 def move(
     state: ReverseState,
     scores: Scores,
@@ -137,16 +148,9 @@ def move(
     ReverseState
     """
     flat = state.flat
-    sites = flat.site_data()
     shift = _step(scores.position, sigma.position, following.position, eta, generator)
-    shift = (cartesian(sites.origin_projection, flat) @ shift[..., None])[..., 0]
     turn = _step(scores.turn, sigma.turn, following.turn, eta, generator)
-    turns, _ = turn_axes(flat, sites)
-    turn = (turns @ turn[..., None])[..., 0]
-    moved = flat.replace(
-        frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
-        rotations=so3.turned(flat.rotations, turn),
-    )
+    moved = displaced(flat, shift, turn)
     if state.strain_state is None:
         return ReverseState(moved, None)
     noise = None

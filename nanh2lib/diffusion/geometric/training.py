@@ -38,7 +38,7 @@ _Predict = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
 
 
 @dataclass(frozen=True)
-class _Data:
+class TrainingData:
     """A training set, flat and split."""
 
     flat: FlatUnits  # float64
@@ -48,9 +48,16 @@ class _Data:
     validation: Tensor
 
 
-def _prepare(
+def prepare(
     parts: Sequence[AsymmetricUnit], settings: GeometricSettings, groups: Sequence[int] | None, source: str
-) -> _Data:
+) -> TrainingData:
+    """Crystals on their sites, checked and split; ``source`` names the caller in errors.
+
+    Raises
+    ------
+    InputError, ComputationError
+        Nothing to train on; numbers that are not finite.
+    """
     if not parts or sum(part.batch_size for part in parts) == 0:
         raise InputError(f"{source}: no asymmetric unit given")
     clean = [project(part.detach().to(torch.float64)) for part in parts]
@@ -63,10 +70,11 @@ def _prepare(
     training, validation = split_rows(
         flat.n_crystals, settings.validation_fraction, settings.seed, None if groups is None else list(groups)
     )
-    return _Data(flat, Vocabulary.of(clean), CellStatistics.of(clean), training, validation)
+    return TrainingData(flat, Vocabulary.of(clean), CellStatistics.of(clean), training, validation)
 
 
-def _key(settings: GeometricSettings, data: _Data, *more: Tensor) -> str:
+def run_key(settings: GeometricSettings, data: TrainingData, *more: Tensor) -> str:
+    """Hash of everything that the weights depend on."""
     excluded = RUN_ONLY if settings.learning_rate_schedule != "cosine" else {"checkpoint_every"}
     digest = hashlib.sha256(settings.model_dump_json(exclude=excluded).encode())
     digest.update(repr([table.template.label for table in data.flat.tables]).encode())
@@ -113,7 +121,7 @@ def train_geometric_model(
         Nothing to train on; numbers that are not finite.
     """
     settings = settings or GeometricSettings()
-    data = _prepare(asymmetric_units, settings, groups, "train_geometric_model")
+    data = prepare(asymmetric_units, settings, groups, "train_geometric_model")
     if initial is not None:
         data = _known_to(initial, data)
     weights = torch.ones(data.flat.n_crystals) if weights is None else weights
@@ -135,12 +143,12 @@ def train_geometric_model(
     validation = _score_validation(data, settings, weights)
     history = fit(
         network, batch_loss, validation, len(data.training), settings, label="score model",
-        run_key=_key(settings, data, weights, *start), run_directory=run_directory, progress=progress,
+        run_key=run_key(settings, data, weights, *start), run_directory=run_directory, progress=progress,
     )  # fmt: skip
     return GeometricModel(network, data.vocabulary, data.cells, settings, history)
 
 
-def _known_to(initial: GeometricModel, data: _Data) -> _Data:
+def _known_to(initial: GeometricModel, data: TrainingData) -> TrainingData:
     """The data with the numbers that an earlier model gave to units and space groups."""
     for template in data.vocabulary.templates:
         initial.vocabulary.check(template)
@@ -156,7 +164,7 @@ def _take_weights(network: UnitNetwork, initial: GeometricModel) -> None:
 
 
 def _noised(
-    data: _Data,
+    data: TrainingData,
     chosen: Tensor,
     level: Tensor,
     settings: GeometricSettings,
@@ -220,7 +228,7 @@ def _mean_square(error: Tensor, freedom: Tensor, weight: Tensor) -> Tensor:
     return (weight * (error**2).sum(-1)).sum() / freedom.sum().clamp_min(1)
 
 
-def _score_validation(data: _Data, settings: GeometricSettings, weights: Tensor) -> ValidationLoss | None:
+def _score_validation(data: TrainingData, settings: GeometricSettings, weights: Tensor) -> ValidationLoss | None:
     """Loss on fixed noise, levels spread evenly."""
     count = len(data.validation)
     if count == 0:
@@ -279,7 +287,7 @@ def train_geometric_energy_model(
     """
     settings = settings or GeometricSettings()
     source = "train_geometric_energy_model"
-    data = _prepare(asymmetric_units, settings, groups, source)
+    data = prepare(asymmetric_units, settings, groups, source)
     energies = check_energies(energies, data.flat.n_crystals, source)
     mean, scale = float(energies[data.training].mean()), float(energies[data.training].std(correction=0))
     if scale < MIN_ENERGY_SPREAD:
@@ -311,7 +319,7 @@ def train_geometric_energy_model(
 
     history = fit(
         network, batch_loss, validation_loss if len(data.validation) else None, len(data.training), settings,
-        label="energy model", run_key=_key(settings, data, energies, torch.tensor(noised)),
+        label="energy model", run_key=run_key(settings, data, energies, torch.tensor(noised)),
         run_directory=run_directory, progress=progress,
     )  # fmt: skip
     everything = torch.arange(data.flat.n_crystals)

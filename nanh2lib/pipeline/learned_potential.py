@@ -1,0 +1,167 @@
+"""The learned potential as a stage: where its labels come from, and crystals that go downhill on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.diffusion.geometric.descent import Descent, DescentSettings, descend
+from nanh2lib.diffusion.geometric.model import GeometricEnergyModel
+from nanh2lib.diffusion.geometric.potential import train_potential
+from nanh2lib.pipeline.geometric_data import (
+    GeometricTrainingSet,
+    alpha_in_fixed_cell,
+    learned_entries,
+)
+from nanh2lib.pipeline.gradient_labels import Labelled, label_gradients, shaken
+from nanh2lib.pipeline.run import Run
+from nanh2lib.pipeline.search import compound_of
+from nanh2lib.search.random_search import random_search
+
+EXPLORING_SEED = 2_000_000
+"""Added to the run's seed, so that explored crystals are other ones than the dataset's."""
+
+
+@dataclass(frozen=True)
+class LearnedPotential:
+    """A potential and what it cost.
+
+    Attributes
+    ----------
+    model : GeometricEnergyModel
+    evaluations : int
+        Calls of the run's potential for its labels.
+    labelled, left_out, failed : int
+        Labels learned from; withheld because a find like them is judged; without a finite energy.
+    """
+
+    model: GeometricEnergyModel
+    evaluations: int
+    labelled: int
+    left_out: int
+    failed: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Calls and labels by name."""
+        return {name: getattr(self, name) for name in ("evaluations", "labelled", "left_out", "failed")}
+
+
+def learn_potential(run: Run, data: GeometricTrainingSet, name: str) -> LearnedPotential:
+    """Train on raw, relaxed and shaken crystals of the training set, then on where random ones end on it.
+
+    Parameters
+    ----------
+    run : Run
+        With ``geometric.potential``.
+    data : GeometricTrainingSet
+        Without held-out crystals; labels below the held-out level are left out too.
+    name : str
+        Of the model, for its folders.
+
+    Notes
+    -----
+    A potential that is followed downhill finds the places where it is wrong. The second part labels
+    such places, so that they are wrong no more.
+    """
+    chosen = run.config.geometric.potential
+    if chosen is None:
+        raise ValueError("learn_potential: geometric.potential is not set")
+    limit = withheld_below(run)
+    units, groups = _around(run, data)
+    first = label_gradients(run, units, "gradients of the dataset")
+    rows = _usable(first, limit)
+    seed = {"seed": run.config.seed}
+    model = train_potential(
+        (kept := first.select(rows)).units, kept.energies, kept.gradients, chosen.training.model_copy(update=seed),
+        groups=[groups[row] for row in rows],
+        run_directory=run.path("models", f"{name}_potential_run"), progress=run.progress,
+    )  # fmt: skip
+    if chosen.explored_per_setting == 0:
+        return _counted(model, first, rows)
+    found = downhill(model, random_crystals(run, chosen.explored_per_setting, EXPLORING_SEED), chosen.descent, run)
+    generator = torch.Generator().manual_seed(run.config.seed + EXPLORING_SEED)
+    ends = [descent.asymmetric_unit[0] for descent in found]
+    second = label_gradients(
+        run, [*ends, *(shaken(unit, chosen.shift, chosen.turn, generator) for unit in ends)], "gradients where it ends"
+    )
+    both = Labelled.cat([first, second])
+    rows = _usable(both, limit)
+    groups += [max(groups) + 1 + i % len(ends) for i in range(len(second))]
+    model = train_potential(
+        (kept := both.select(rows)).units, kept.energies, kept.gradients,
+        chosen.training.model_copy(update={**seed, "epochs": chosen.refit_epochs}),
+        groups=[groups[row] for row in rows], initial=model,
+        run_directory=run.path("models", f"{name}_potential_refit_run"), progress=run.progress,
+    )  # fmt: skip
+    return _counted(model, both, rows)
+
+
+def _counted(model: GeometricEnergyModel, labels: Labelled, rows: Sequence[int]) -> LearnedPotential:
+    failed = int((~torch.isfinite(labels.energies)).sum())
+    return LearnedPotential(model, len(labels), len(rows), len(labels) - failed - len(rows), failed)
+
+
+def withheld_below(run: Run) -> float:
+    """Energy (eV per formula unit) up to which a held-out model must not see crystals; minus infinity for others."""
+    held = run.config.geometric.held_out
+    if held is None:
+        return -torch.inf
+    return alpha_in_fixed_cell(run).energy_final + held.level + held.margin
+
+
+def _usable(labels: Labelled, limit: float) -> list[int]:
+    """Rows with a finite energy above what is held out."""
+    good = torch.isfinite(labels.energies) & (labels.energies > limit)
+    return [int(row) for row in good.nonzero().flatten()]
+
+
+def _around(run: Run, data: GeometricTrainingSet) -> tuple[list[AsymmetricUnit], list[int]]:
+    """Each crystal of the training set as found, as relaxed, and shaken; and its group of equal crystals."""
+    chosen = run.config.geometric.potential
+    if chosen is None:
+        return [], []
+    generator = torch.Generator().manual_seed(run.config.seed)
+    raw = {entry.id: entry.asymmetric_unit for entry in learned_entries(run, run.config.geometric)}
+    units, groups = [], []
+    for identity, unit, group in zip(data.ids, data.units, data.groups, strict=True):
+        relaxed = unit.to(torch.float64)
+        start = raw[identity]
+        copies = [shaken(relaxed, chosen.shift, chosen.turn, generator) for _ in range(chosen.shaken)]
+        several = [*([] if start is None else [start.to(torch.float64)]), relaxed, *copies]
+        units += several
+        groups += [group] * len(several)
+    return units, groups
+
+
+def random_crystals(run: Run, per_setting: int, seed: int, limit_scale: float = 1.0) -> list[AsymmetricUnit]:
+    """Accepted crystals (batches of one) of a random search over the run's settings, ``seed`` added to the run's."""
+    search = run.config.search.model_copy(
+        update={
+            "per_setting": per_setting,
+            "limit_scale": limit_scale,
+            "max_draws_per_setting": 10 * per_setting,
+            "seed": run.config.seed + seed,
+        }
+    )
+    found = random_search(search, compound_of(run), progress=run.progress)
+    return [c.asymmetric_unit for c in found if c.accepted and c.asymmetric_unit is not None]
+
+
+def downhill(
+    model: GeometricEnergyModel, crystals: Sequence[AsymmetricUnit], settings: DescentSettings, run: Run
+) -> list[Descent]:
+    """Where crystals end on a learned potential, one by one in the order given; templates are worked off in batches."""
+    by_template: dict[Template, list[int]] = {}
+    for row, unit in enumerate(crystals):
+        by_template.setdefault(unit.template, []).append(row)
+    result: dict[int, Descent] = {}
+    for rows in by_template.values():
+        batch = AsymmetricUnit.cat([crystals[row].to(torch.float64) for row in rows])
+        found = descend(model, batch, settings, progress=run.progress)
+        for place, row in enumerate(rows):
+            result[row] = Descent(found.asymmetric_unit[place], found.energies[place : place + 1])
+    return [result[row] for row in range(len(crystals))]
