@@ -40,6 +40,23 @@ def test_round_trip(item):
     assert {name: sorted(sites) for name, sites in found.items()} == {n: sorted(s) for n, s in item.units.items()}
 
 
+@pytest.mark.parametrize("item", [item for item in COMPOUNDS if item.measured], ids=lambda item: item.name)
+def test_computed_crystals_are_the_measured_phases(item):
+    """Cell edges within 6 % (PBEsol at 0 K against room temperature), angles within 3 degrees, and NH2 molecules."""
+    structure = item.structure()
+    assert np.allclose(item.cell[:3], item.measured[:3], rtol=0.06)
+    assert np.allclose(item.cell[3:], item.measured[3:], atol=3.0)
+    molecules = [fragment for fragment in find_fragments(structure) if fragment.formula == "NH2"]
+    assert len(molecules) == len(structure) // 4
+    for molecule in molecules:
+        atoms = structure.lattice.get_cartesian_coords(molecule.frac_coords)
+        nitrogen = atoms[molecule.species.index("N")]
+        bonds = np.array([atom - nitrogen for atom, s in zip(atoms, molecule.species, strict=True) if s != "N"])
+        lengths = np.linalg.norm(bonds, axis=1)
+        assert np.allclose(lengths, 1.03, atol=0.02)
+        assert np.degrees(np.arccos(bonds[0] @ bonds[1] / lengths.prod())) == pytest.approx(102, abs=3)
+
+
 def test_units_are_inferred_alike_from_any_description(item):
     structure = item.structure()
     rng = np.random.default_rng(0)
@@ -62,7 +79,7 @@ def test_units_are_inferred_alike_from_any_description(item):
 
 
 def test_point_groups_of_the_units():
-    names = {"LiNH2": "Cs", "KNH2": "C2v", "RbND2": "C2v", "urea": "C2v", "CO2": "D_inf_h", "NH4Cl": "Td"}
+    names = {"LiNH2": "C2v", "KNH2": "C2v", "RbND2": "C2v", "urea": "C2v", "CO2": "D_inf_h", "NH4Cl": "Td"}
     for name, symbol in names.items():
         molecule = infer_compound(BY_NAME[name].structure(), known=()).units[-1]
         assert molecule.point_group[0] == symbol
@@ -78,7 +95,7 @@ def test_amides_may_use_the_standard_amide_unit():
 
 def test_deuterium_counts_as_hydrogen():
     structure = BY_NAME["RbND2"].structure()
-    assert ("D", (0.3163, 0.0567, 0.8487)) in BY_NAME["RbND2"].sites
+    assert "D" in [symbol for symbol, _ in BY_NAME["RbND2"].sites]
     assert {f.formula for f in find_fragments(structure)} == {"Rb", "NH2"}
 
 
