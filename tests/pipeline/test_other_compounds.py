@@ -1,0 +1,66 @@
+"""A compound of the user's own through search, labels, training and sampling; what cannot hold it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nanh2lib.config import load_config
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.labels import label_stage
+from nanh2lib.pipeline.model import sample_stage, train, training_set
+from nanh2lib.pipeline.run import Run, open_run
+from nanh2lib.pipeline.search import candidates_of, search_stage
+
+COMPOUND = {"name": "KNH2", "units": [{"name": "K"}, {"name": "NH2"}]}
+
+
+def open_potassium(folder: Path, **training: Any) -> Run:
+    """A run of KNH2 in free cells, with a potential that costs nothing."""
+    compound, config = folder / "knh2.yaml", folder / "search.yaml"
+    compound.write_text(yaml.safe_dump(COMPOUND))
+    settings = {
+        "search": {
+            "z": 2, "space_groups": ["hall:6", "hall:60"], "per_setting": 3, "max_draws_per_setting": 40,
+            "lattice": {"kind": "volume", "volume_per_formula_unit": 57.0},
+            "pair_limits": {"K-K": 3.2, "K-N": 2.5, "K-H": 2.3, "N-N": 2.7, "N-H": 1.9, "H-H": 1.8},
+        },
+        "label": {"potential": "tests.gated_calculator:GatedCalculator", "options": {"log": str(folder / "log")}},
+        "training": {"epochs": 3, "timesteps": 8, "batch_size": 4, **training},
+        "sampling": {"count": 6},
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(settings))
+    return open_run(folder / "run", load_config("smoke", config, compound=compound), progress=False)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = open_potassium(tmp_path_factory.mktemp("potassium"))
+    search_stage(run)
+    label_stage(run)
+    return run
+
+
+def test_models_learn_from_it_and_draw_crystals_of_it(labelled):
+    data = training_set(labelled)
+    assert len(data) == 6
+    assert not data.refused
+    assert {site.unit.name for template in data.templates for site in template.sites} == {"K", "NH2"}
+    assert train(labelled)["structures"] == 6
+    summary = sample_stage(labelled)
+    assert summary["guided"]["samples"] == 6
+    drawn = [c for c in candidates_of(labelled) if c.method.startswith("paper_")]
+    assert drawn
+    assert {c.structure.composition.reduced_formula for c in drawn} == {"KH2N"}
+
+
+def test_rigid_nanh2_subunits_cannot_hold_it(labelled):
+    config = labelled.config.model_copy(
+        update={"training": labelled.config.training.model_copy(update={"scheme": "paper"})}
+    )
+    run = Run(labelled.directory, config, progress=False)
+    with pytest.raises(InputError, match=r"cannot hold KNH2 \(K, NH2\); use training.scheme = 'split'"):
+        training_set(run)
