@@ -161,6 +161,8 @@ class GeometricRunSettings(StageSettings):
         None: learn from everything.
     pretraining : PretrainingSettings or None
         None: straight to the dataset.
+    initial : str or None
+        Checkpoint to go on from, in place of pretraining and of the first training of the potential.
     potential : LearnedPotentialSettings or None
         Makes the energy network a learned potential (`energy` is then not used).
     duplicates : DuplicateSettings
@@ -169,8 +171,8 @@ class GeometricRunSettings(StageSettings):
         Of the score network.
     energy : GeometricSettings
         Of the energy network, smaller because guidance differentiates it at each step.
-    guide : {"none", "paper", "noised", "x0"}
-        Where guided samples ask the energy network.
+    guide : {"none", "paper", "noised", "x0", "physics"}
+        Where guided samples ask the energy network, or ``relaxed_fixed``'s own potential.
     templates : tuple of int
         Hall numbers that are sampled, all units on general positions.
     sampling : GeometricSamplingSettings
@@ -182,15 +184,41 @@ class GeometricRunSettings(StageSettings):
     temperature: float | None = Field(default=None, gt=0)
     held_out: HeldOutSettings | None = None
     pretraining: PretrainingSettings | None = None
+    initial: str | None = None
     potential: LearnedPotentialSettings | None = None
     duplicates: DuplicateSettings = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
     training: GeometricSettings = Field(default_factory=GeometricSettings)
     energy: GeometricSettings = GeometricSettings(
         epochs=150, network=NetworkSettings(features=32, channels=8, layers=2, cutoff=4.5, radial=12)
     )
-    guide: Literal["none", "paper", "noised", "x0"] = "x0"
+    guide: Literal["none", "paper", "noised", "x0", "physics"] = "x0"
     templates: tuple[int, ...] = (81, 6, 115, 2, 16)
     sampling: GeometricSamplingSettings = GeometricSamplingSettings(corrector_steps=0)
+
+
+class PaperTrainingSettings(TrainingSettings):
+    """The supplement's model in a run: its networks, and what they learn from.
+
+    Attributes
+    ----------
+    dataset : str or None
+        ``"shipped"`` (the package's), or the folder of the run whose dataset is learned from; None:
+        the run's own labelled candidates.
+    structures : {"relaxed_fixed", "generated"}
+        Of a dataset: rigid units relaxed in the fixed cell with the energy they ended at, or crystals
+        as the search made them with theirs (the supplement does not say which).
+    duplicates : DuplicateSettings
+        Which training crystals count as one: these stay on one side of the validation split.
+    """
+
+    dataset: str | None = None
+    structures: Literal["relaxed_fixed", "generated"] = "relaxed_fixed"
+    duplicates: DuplicateSettings = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=False)
+
+    @property
+    def networks(self) -> TrainingSettings:
+        """The settings of the networks alone, as they stand in a checkpoint."""
+        return TrainingSettings(**self.model_dump(include=set(TrainingSettings.model_fields)))
 
 
 class RunConfig(StageSettings):
@@ -224,7 +252,7 @@ class RunConfig(StageSettings):
     model: Literal["paper", "geometric"] = "paper"
     search: SearchSettings = Field(default_factory=SearchSettings)
     label: LabelSettings = Field(default_factory=LabelSettings)
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    training: PaperTrainingSettings = Field(default_factory=PaperTrainingSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     validation: ValidationSettings = Field(default_factory=ValidationSettings)
     selection: SelectionSettings = Field(default_factory=SelectionSettings)

@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--count", type=int, default=100)
     run.add_argument("--variant", default="default", help="name of these settings in the tables")
     run.add_argument("--models", type=Path, help="checkpoint (.json)")
-    run.add_argument("--guide", choices=("none", "paper", "noised", "x0"), default="none")
+    run.add_argument("--guide", choices=("none", "paper", "noised", "x0", "physics"), default="none")
     run.add_argument("--steering", action="store_true", help="resample populations by predicted energy")
     run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
     run.add_argument("--downhill", action="store_true", help="go downhill on the learned potential first")
@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
     for command in (run, again):
         command.add_argument(
-            "--dataset", default="shipped", help="what the models learned from: shipped, or a run folder"
+            "--dataset",
+            default="shipped",
+            help="what models learned from: shipped, a run folder, or none (then refresh later)",
         )
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
@@ -56,7 +58,7 @@ def main() -> None:
         return
     config = load_config(arguments.profile)
     study = Study.open(arguments.results, arguments.work, config)
-    known = known_crystals(study, arguments.dataset)
+    known = known_crystals(study, None if arguments.dataset == "none" else arguments.dataset)
     write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
     if arguments.command == "refresh":
         print(f"{refresh(study, known)} rows changed in {study.relaxations}")

@@ -272,13 +272,22 @@ def _hash(models: Path | None) -> str:
 
 
 def _charged(models: Path | None) -> int:
-    """Energy calls of the training set, from the summary of training beside the run's models."""
+    """Energy calls of the training set, from the summary of training beside the run's models.
+
+    Raises
+    ------
+    InputError
+        The checkpoint does not lie in the folder of the run that trained it: its cost is not known.
+    """
     if models is None:
         return 0
     from nanh2lib.pipeline.run import read_json
 
-    record = models.parent.parent / "stages" / f"train_{models.stem}.json"
-    return int(read_json(record)["summary"].get("evaluations_charged", 0)) if record.exists() else 0
+    name = "train" if models.stem == "paper" else f"train_{models.stem}"
+    record = models.parent.parent / "stages" / f"{name}.json"
+    if not record.exists():
+        raise InputError(f"{record}: missing, so the cost of {models.name} is not known; give it in its run's folder")
+    return int(read_json(record)["summary"]["evaluations_charged"])
 
 
 def _random(template: Template, count: int, seed: int) -> AsymmetricUnit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from nanh2lib.config import HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
-from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, named_entries, relaxed_crystals, withheld
+from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, named_entries, relaxed_crystals, withheld_ids
 from nanh2lib.pipeline.run import Run, read_json, write_json
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
@@ -121,16 +120,7 @@ def known_crystals(study: Study, dataset: str | Path | None) -> Known:
     crystals = relaxed_crystals(named_entries(dataset))
     for crystal in crystals:
         library.add(crystal.id, crystal.result.structure, crystal.result.energy_final)
-    energies = [crystal.result.energy_final for crystal in crystals]
-    rule = HeldOutSettings()
-    text = [f"{crystal.id} {crystal.result.energy_final!r}" for crystal in crystals]
-    key = hashlib.sha256("\n".join([config_hash(rule), config_hash(RULES), *text]).encode()).hexdigest()[:16]
-    path = study.run.path("tables", f"held-out-{key}.json")
-    if not path.exists():
-        limit = alpha.energy_final + rule.level + rule.margin
-        hidden = withheld([crystal.result.structure for crystal in crystals], energies, limit, RULES)
-        write_json(path, sorted(crystals[row].id for row in hidden))
-    return Known(alpha, library, frozenset(read_json(path)))
+    return Known(alpha, library, withheld_ids(study.run, crystals, HeldOutSettings(), RULES))
 
 
 def execute(

@@ -13,9 +13,10 @@ from scipy.stats import spearmanr
 from nanh2lib.crystal.encoding import Scheme
 from nanh2lib.pipeline.run import Run, write_text
 from nanh2lib.report.account import ENERGY_POTENTIALS, found_words, kick_words
+from nanh2lib.report.account_tables import alpha_table, best_tables, groups_table, searches_table, title_of
 from nanh2lib.report.check import check_markdown, check_published
 from nanh2lib.report.html_table import typeset
-from nanh2lib.report.numbers import run_words
+from nanh2lib.report.numbers import NumberTable, run_words
 from nanh2lib.report.published import published_structures, reference_structure
 from nanh2lib.report.reference_energies import above, committed_dft_energies, reference_energies
 from nanh2lib.report.round_trip import round_trip
@@ -26,7 +27,7 @@ _SCHEMES: tuple[tuple[Scheme, int], ...] = (("split", 4), ("paper", 3))
 
 
 def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write the five tables of the page "What holds and what does not".
+    """Write the tables of the page "What holds and what does not".
 
     Parameters
     ----------
@@ -47,7 +48,11 @@ def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Pa
         "encoding_error": encoding_markdown(),
         "energies": energies_markdown(energies, dft.energies, dft.label),
         "potentials": potentials_markdown(energies, dft.energies),
-        "reproduced": f"{account_markdown(account)}\n*Of the run that made this page: {words}.*\n",
+        "reproduced": f"{account_markdown(account)}\n*Committed evidence, and finds of this run: {words}.*\n",
+        "relaxed": number_markdown(groups_table(account)),
+        "searches": number_markdown(searches_table()),
+        "alpha_found": number_markdown(alpha_table()),
+        "best_of_ours": "\n".join(f"{best.table.markdown()}\n{typeset(best.source)}\n" for best in best_tables()),
     }
     return [write_text(run.path("tables", f"{name}.md"), text) for name, text in texts.items()]
 
@@ -56,6 +61,14 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""
     lines = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
     return typeset("\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])) + "\n"
+
+
+def number_markdown(table: NumberTable) -> str:
+    """A table with its caption below, which says where its numbers come from."""
+    rows = [
+        [str(name), *map(str, cells)] for name, cells in zip(table.frame.index, table.frame.to_numpy(), strict=True)
+    ]
+    return f"{markdown_table(['', *map(str, table.frame.columns)], rows)}\n*{typeset(table.caption)}*\n"
 
 
 def encoding_markdown() -> str:
@@ -112,11 +125,8 @@ def account_markdown(account: Sequence[Mapping[str, Any]]) -> str:
     for row in account:
         heights = [row["relaxed"].get(name, {}).get("mev_above_alpha") for name in ENERGY_POTENTIALS]
         numbers = [row["gpaw_mev_above_alpha"], row["gpaw_relaxed_mev_above_alpha"], *heights]
-        title = (
-            "alpha, Fddd (Z = 16)" if row["key"] == "alpha" else f"{row['table']} {row['space_group']} (Z = {row['z']})"
-        )
         found = [found_words(row[f"found_by_{who}"]) for who in ("search", "model")]
-        rows.append([title, *map(_cell, numbers), kick_words(row["kick"]), *found])
+        rows.append([title_of(row), *map(_cell, numbers), kick_words(row["kick"]), *found])
     head = ["structure", "PBE, as printed", "PBE, relaxed", *ENERGY_POTENTIALS, "kicked", "by search", "by model"]
     return markdown_table(head, rows)
 

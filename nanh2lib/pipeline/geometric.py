@@ -13,12 +13,13 @@ import torch
 from nanh2lib.config import GeometricRunSettings
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
+from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS
 from nanh2lib.diffusion.geometric.checkpoint import (
     GeometricModels,
     load_geometric_models,
     save_geometric_models,
 )
-from nanh2lib.diffusion.geometric.guidance import Guide, NetworkGuide
+from nanh2lib.diffusion.geometric.guidance import Guide, NetworkGuide, PhysicsGuide
 from nanh2lib.diffusion.geometric.model import GeometricModel
 from nanh2lib.diffusion.geometric.sampling import (
     GeometricSamples,
@@ -31,6 +32,7 @@ from nanh2lib.diffusion.geometric.training import train_geometric_energy_model, 
 from nanh2lib.errors import CheckpointError, InputError
 from nanh2lib.pipeline.draws import general_template
 from nanh2lib.pipeline.geometric_data import GeometricTrainingSet, geometric_training_set
+from nanh2lib.pipeline.gradient_labels import potential_gradient
 from nanh2lib.pipeline.learned_potential import (
     LearnedPotential,
     downhill,
@@ -84,11 +86,16 @@ def fit_geometric(run: Run, data: GeometricTrainingSet) -> tuple[GeometricModels
     """Score network, and the energy network that the settings ask for: a learned potential, the guide's, or none."""
     settings, seed = run.config.geometric, {"seed": run.config.seed}
     name = geometric_path(run).stem
-    learned = None if settings.potential is None else learn_potential(run, data, name)
+    start = None if settings.initial is None else load_geometric_models(settings.initial)
+    learned = (
+        None
+        if settings.potential is None
+        else learn_potential(run, data, name, None if start is None else start.energy)
+    )
     score = train_geometric_model(
         data.units,
         settings.training.model_copy(update=seed),
-        initial=pretrained(run, learned),
+        initial=start.score if start is not None else pretrained(run, learned),
         weights=data.weights(settings.temperature),
         groups=data.groups,
         run_directory=run.path("models", f"{name}_score_run"),
@@ -96,7 +103,7 @@ def fit_geometric(run: Run, data: GeometricTrainingSet) -> tuple[GeometricModels
     )
     if learned is not None:
         return GeometricModels(score, learned.model), learned
-    if settings.guide == "none":
+    if settings.guide in ("none", "physics"):
         return GeometricModels(score), None
     noised = settings.guide == "noised"
     energy = train_geometric_energy_model(
@@ -167,8 +174,19 @@ def load_geometric(run: Run) -> GeometricModels:
     return load_geometric_models(geometric_path(run))
 
 
-def guides_of(models: GeometricModels, guide: str) -> tuple[Guide, ...]:
+PHYSICS_SCALE = 0.1
+"""eV per formula unit that count as one standard deviation where no energy network says how many do."""
+
+
+def guides_of(models: GeometricModels, guide: str, potential: str = "chgnet") -> tuple[Guide, ...]:
     """The guides that a setting names.
+
+    Parameters
+    ----------
+    models : GeometricModels
+    guide : {"none", "paper", "noised", "x0", "physics"}
+    potential : str
+        Whose gradient guide ``physics`` asks, one call for each crystal and step.
 
     Raises
     ------
@@ -177,6 +195,9 @@ def guides_of(models: GeometricModels, guide: str) -> tuple[Guide, ...]:
     """
     if guide == "none":
         return ()
+    if guide == "physics":
+        scale = PHYSICS_SCALE if models.energy is None else models.energy.energy_scale
+        return (PhysicsGuide(potential_gradient(potential), scale),)
     energy = models.noised_energy if guide == "noised" else models.energy
     if energy is None:
         raise CheckpointError(f"guide {guide!r}: the checkpoint holds no energy network for it; train with guide set")
@@ -214,8 +235,8 @@ def draw_geometric(
     models : GeometricModels
     template : Template
     settings : GeometricSamplingSettings
-    guide : {"none", "paper", "noised", "x0"}
-        Where the gradient of the energy network is asked.
+    guide : {"none", "paper", "noised", "x0", "physics"}
+        Where the gradient of the energy network is asked, or that of a potential itself.
     lattice_parameters : sequence of 6 floats
         A and degrees.
     steering : bool
@@ -224,8 +245,17 @@ def draw_geometric(
     progress : bool
     """
     cell = torch.tensor(tuple(lattice_parameters), dtype=torch.float64)
-    tools = Tools(guides=guides_of(models, guide), potential=predicted_potential(models) if steering else None)
+    tools = Tools(
+        guides=guides_of(models, guide),
+        potential=predicted_potential(models) if steering else None,
+        corrector=_pushed_apart if settings.corrector_steps > 0 else None,
+    )
     return sample_geometric(models.score, template, settings, lattice_parameters=cell, tools=tools, progress=progress)
+
+
+def _pushed_apart(units: AsymmetricUnit) -> AsymmetricUnit:
+    """Corrector: the contact limits kept where they can be."""
+    return push_apart(units, REALISTIC_LIMITS).asymmetric_unit
 
 
 def geometric_sample_stage(run: Run) -> dict[str, Any]:

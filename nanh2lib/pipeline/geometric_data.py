@@ -11,7 +11,7 @@ import torch
 from pymatgen.core import Structure
 from torch import Tensor
 
-from nanh2lib.config import GeometricRunSettings, RunConfig
+from nanh2lib.config import GeometricRunSettings, HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.pipeline.dataset import MEMBERS, members_of
@@ -154,15 +154,11 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
             f"{run.directory}: no crystal relaxed with rigid units in the fixed cell; run nanh2 dataset build first"
         )
     found = len(entries)
+    groups = _groups(run, entries, settings.duplicates)  # of all: the same whatever is held out
     if settings.held_out is not None:
-        zero = alpha_in_fixed_cell(run).energy_final
-        hidden = withheld(
-            [e.result.structure for e in entries],
-            [e.result.energy_final for e in entries],
-            zero + settings.held_out.level + settings.held_out.margin,
-            settings.duplicates,
-        )
-        entries = [entry for number, entry in enumerate(entries) if number not in hidden]
+        names = withheld_ids(run, entries, settings.held_out, settings.duplicates)
+        shown = [number for number in range(found) if entries[number].id not in names]
+        entries, groups = [entries[number] for number in shown], tuple(groups[number] for number in shown)
         if not entries:
             raise InputError(f"{run.directory}: every relaxed crystal is held out; lower held_out.level")
     return GeometricTrainingSet(
@@ -170,7 +166,7 @@ def geometric_training_set(run: Run, settings: GeometricRunSettings | None = Non
         units=tuple(entry.unit for entry in entries),
         structures=tuple(entry.structure for entry in entries),
         energies=torch.tensor([entry.result.energy_final for entry in entries], dtype=torch.float64),
-        groups=_groups(run, entries, settings.duplicates),
+        groups=groups,
         evaluations=sum(entry.result.evaluations for entry in entries),
         left_out=found - len(entries),
     )
@@ -220,6 +216,30 @@ def withheld(
     return hidden | {
         row for row in range(len(structures)) if row not in hidden and library.find(structures[row]) is not None
     }
+
+
+def withheld_ids(
+    run: Run, crystals: Sequence[RelaxedCrystal], rule: HeldOutSettings, duplicates: DuplicateSettings
+) -> frozenset[str]:
+    """Ids that a held-out model must not see; worked out once and kept in the run's ``tables``, for it takes minutes.
+
+    Parameters
+    ----------
+    run : Run
+    crystals : sequence of RelaxedCrystal
+    rule : HeldOutSettings
+    duplicates : DuplicateSettings
+    """
+    energies = [crystal.result.energy_final for crystal in crystals]
+    text = [f"{crystal.id} {energy!r}" for crystal, energy in zip(crystals, energies, strict=True)]
+    rules = [config_hash(rule), config_hash(duplicates)]
+    key = hashlib.sha256("\n".join([*rules, *text]).encode()).hexdigest()[:16]
+    path = run.path("tables", f"held-out-{key}.json")
+    if not path.exists():
+        limit = alpha_in_fixed_cell(run).energy_final + rule.level + rule.margin
+        hidden = withheld([crystal.result.structure for crystal in crystals], energies, limit, duplicates)
+        write_json(path, sorted(crystals[row].id for row in hidden))
+    return frozenset(read_json(path))
 
 
 def _groups(run: Run, entries: Sequence[RelaxedCrystal], settings: DuplicateSettings) -> tuple[int, ...]:

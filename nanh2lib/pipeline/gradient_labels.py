@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -13,14 +15,15 @@ from tqdm import tqdm
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of
-from nanh2lib.diffusion.geometric.potential import UnitGradients
+from nanh2lib.diffusion.geometric.guidance import PotentialGradient
+from nanh2lib.diffusion.geometric.potential import UnitGradients, formula_units
 from nanh2lib.diffusion.geometric.reverse import displaced
+from nanh2lib.diffusion.geometric.tables import template_tables
 from nanh2lib.energy.potentials import get_calculator
 from nanh2lib.errors import ComputationError
 from nanh2lib.files import write_atomically
 from nanh2lib.pipeline.run import Run
-from nanh2lib.pipeline.search import compound_of
-from nanh2lib.relaxation.gradient import energy_and_gradient
+from nanh2lib.relaxation.gradient import EvaluationCounter, energy_and_gradient
 
 BATCH = 32
 
@@ -102,30 +105,49 @@ def label_gradients(run: Run, units: Sequence[AsymmetricUnit], description: str 
     return Labelled(tuple(units), energies, tuple(shifts), tuple(turns))
 
 
-def _kept(run: Run, batch: AsymmetricUnit, potential: str, options: dict[str, object]) -> dict[str, Tensor]:
+def _kept(run: Run, batch: AsymmetricUnit, potential: str, options: Mapping[str, Any]) -> dict[str, Tensor]:
     digest = hashlib.sha256(f"{potential} {sorted(options.items())} {batch.template.to_dict()}".encode())
     for tensor in (batch.lattice_parameters, batch.frac_origins, batch.rotations):
         digest.update(tensor.contiguous().numpy().tobytes())
     path = run.path("gradients", f"{digest.hexdigest()[:24]}.safetensors")
     if not path.exists():
-        write_atomically(path, save(_label(run, batch, potential, options)))
+        write_atomically(path, save(_label(batch, potential, options)))
     return load_file(path)
 
 
-def _label(run: Run, batch: AsymmetricUnit, potential: str, options: dict[str, object]) -> dict[str, Tensor]:
-    calculator = get_calculator(potential, **options)
-    formula_units = batch.template.formula_units(compound_of(run))
+def _label(batch: AsymmetricUnit, potential: str, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    gradient = potential_gradient(potential, options)
     shape = (len(batch), batch.template.n_units, 3)
     energies = torch.full(shape[:1], torch.nan, dtype=torch.float64)
     shifts, turns = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     for row in range(len(batch)):
-        try:
-            found = energy_and_gradient(batch[row], calculator, stress=False)
-        except ComputationError:  # out of the potential's range: stays NaN and is counted by the caller
-            continue
-        energies[row] = found.energy[0] / formula_units
-        shifts[row], turns[row] = found.origins[0] / formula_units, found.rotations[0] / formula_units
+        with suppress(ComputationError):  # out of the potential's range: stays NaN and is counted by the caller
+            found = gradient(batch[row])
+            energies[row], shifts[row], turns[row] = (part[0] for part in found)
     return {"energies": energies, "shifts": shifts, "turns": turns}
+
+
+def potential_gradient(
+    potential: str, options: Mapping[str, Any] | None = None, counter: EvaluationCounter | None = None
+) -> PotentialGradient:
+    """Energies and gradients of crystals by a named potential, per formula unit, in a fixed cell.
+
+    Parameters
+    ----------
+    potential : str
+    options : mapping, optional
+        Of the potential.
+    counter : EvaluationCounter, optional
+        Gets every call.
+    """
+    calculator = get_calculator(potential, **(options or {}))
+
+    def gradient(units: AsymmetricUnit) -> tuple[Tensor, Tensor, Tensor]:
+        found = energy_and_gradient(units, calculator, stress=False, counter=counter)
+        z = formula_units(template_tables(units.template))
+        return found.energy / z, found.origins / z, found.rotations / z
+
+    return gradient
 
 
 def shaken(unit: AsymmetricUnit, largest: float, largest_turn: float, generator: torch.Generator) -> AsymmetricUnit:

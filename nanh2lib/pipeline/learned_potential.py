@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from nanh2lib.pipeline.geometric_data import (
     GeometricTrainingSet,
     alpha_in_fixed_cell,
     learned_entries,
+    relaxed_crystals,
 )
 from nanh2lib.pipeline.gradient_labels import Labelled, label_gradients, shaken
 from nanh2lib.pipeline.run import Run
@@ -23,6 +25,11 @@ from nanh2lib.search.random_search import random_search
 
 EXPLORING_SEED = 2_000_000
 """Added to the run's seed, so that explored crystals are other ones than the dataset's."""
+
+
+HELD_OUT = -1
+EXPLORED = "explored_labels"
+"""Metric of a potential: labels where random crystals ended on it, in all its parts."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ class LearnedPotential:
         return {name: getattr(self, name) for name in ("evaluations", "labelled", "left_out", "failed")}
 
 
-def learn_potential(run: Run, data: GeometricTrainingSet, name: str) -> LearnedPotential:
+def learn_potential(
+    run: Run, data: GeometricTrainingSet, name: str, initial: GeometricEnergyModel | None = None
+) -> LearnedPotential:
     """Train on raw, relaxed and shaken crystals of the training set, then on where random ones end on it.
 
     Parameters
@@ -61,6 +70,8 @@ def learn_potential(run: Run, data: GeometricTrainingSet, name: str) -> LearnedP
         Without held-out crystals; labels below the held-out level are left out too.
     name : str
         Of the model, for its folders.
+    initial : GeometricEnergyModel, optional
+        A learned potential that takes the place of the first training.
 
     Notes
     -----
@@ -72,24 +83,28 @@ def learn_potential(run: Run, data: GeometricTrainingSet, name: str) -> LearnedP
         raise ValueError("learn_potential: geometric.potential is not set")
     limit = withheld_below(run)
     units, groups = _around(run, data)
-    first = label_gradients(run, units, "gradients of the dataset")
-    rows = _usable(first, limit)
+    labels = label_gradients(run, units, "gradients of the dataset")
+    known = [row for row, group in enumerate(groups) if group != HELD_OUT]
+    first, groups = labels.select(known), [groups[row] for row in known]
+    rows = usable_rows(first, limit)
     seed = {"seed": run.config.seed}
-    model = train_potential(
+    model = initial or train_potential(
         (kept := first.select(rows)).units, kept.energies, kept.gradients, chosen.training.model_copy(update=seed),
         groups=[groups[row] for row in rows],
         run_directory=run.path("models", f"{name}_potential_run"), progress=run.progress,
     )  # fmt: skip
     if chosen.explored_per_setting == 0:
         return _counted(model, first, rows)
-    found = downhill(model, random_crystals(run, chosen.explored_per_setting, EXPLORING_SEED), chosen.descent, run)
-    generator = torch.Generator().manual_seed(run.config.seed + EXPLORING_SEED)
+    before = 0 if initial is None else round(initial.history.metrics[EXPLORED])
+    seed_of_crystals = EXPLORING_SEED + before  # a later part explores other crystals
+    found = downhill(model, random_crystals(run, chosen.explored_per_setting, seed_of_crystals), chosen.descent, run)
+    generator = torch.Generator().manual_seed(run.config.seed + seed_of_crystals)
     ends = [descent.asymmetric_unit[0] for descent in found]
     second = label_gradients(
         run, [*ends, *(shaken(unit, chosen.shift, chosen.turn, generator) for unit in ends)], "gradients where it ends"
     )
     both = Labelled.cat([first, second])
-    rows = _usable(both, limit)
+    rows = usable_rows(both, limit)
     groups += [max(groups) + 1 + i % len(ends) for i in range(len(second))]
     model = train_potential(
         (kept := both.select(rows)).units, kept.energies, kept.gradients,
@@ -97,12 +112,14 @@ def learn_potential(run: Run, data: GeometricTrainingSet, name: str) -> LearnedP
         groups=[groups[row] for row in rows], initial=model,
         run_directory=run.path("models", f"{name}_potential_refit_run"), progress=run.progress,
     )  # fmt: skip
-    return _counted(model, both, rows)
+    model.history.metrics[EXPLORED] = before + len(second)
+    return _counted(model, both, rows, before)
 
 
-def _counted(model: GeometricEnergyModel, labels: Labelled, rows: Sequence[int]) -> LearnedPotential:
+def _counted(model: GeometricEnergyModel, labels: Labelled, rows: Sequence[int], before: int = 0) -> LearnedPotential:
+    """With the labels that an earlier part explored, which the potential goes on from."""
     failed = int((~torch.isfinite(labels.energies)).sum())
-    return LearnedPotential(model, len(labels), len(rows), len(labels) - failed - len(rows), failed)
+    return LearnedPotential(model, before + len(labels), len(rows), len(labels) - failed - len(rows), failed)
 
 
 def withheld_below(run: Run) -> float:
@@ -113,28 +130,33 @@ def withheld_below(run: Run) -> float:
     return alpha_in_fixed_cell(run).energy_final + held.level + held.margin
 
 
-def _usable(labels: Labelled, limit: float) -> list[int]:
-    """Rows with a finite energy above what is held out."""
+def usable_rows(labels: Labelled, limit: float) -> list[int]:
+    """Rows of labels that are learned from: with a finite energy above what is held out."""
     good = torch.isfinite(labels.energies) & (labels.energies > limit)
     return [int(row) for row in good.nonzero().flatten()]
 
 
 def _around(run: Run, data: GeometricTrainingSet) -> tuple[list[AsymmetricUnit], list[int]]:
-    """Each crystal of the training set as found, as relaxed, and shaken; and its group of equal crystals."""
+    """Each crystal of the dataset as found, as relaxed, and shaken; and its group of equal crystals.
+
+    Those that are held out are among them, in group -1: so that the labels kept are the same for a
+    model that learns from all.
+    """
     chosen = run.config.geometric.potential
     if chosen is None:
         return [], []
-    generator = torch.Generator().manual_seed(run.config.seed)
-    raw = {entry.id: entry.asymmetric_unit for entry in learned_entries(run, run.config.geometric)}
-    units, groups = [], []
-    for identity, unit, group in zip(data.ids, data.units, data.groups, strict=True):
-        relaxed = unit.to(torch.float64)
-        start = raw[identity]
+    groups = dict(zip(data.ids, data.groups, strict=True))
+    units, labels = [], []
+    for entry in relaxed_crystals(learned_entries(run, run.config.geometric), "generated"):
+        if entry.result.asymmetric_unit is None:
+            continue
+        seed = int(hashlib.sha256(entry.id.encode()).hexdigest()[:12], 16) + run.config.seed
+        generator = torch.Generator().manual_seed(seed)
+        relaxed = entry.result.asymmetric_unit.to(torch.float64)
         copies = [shaken(relaxed, chosen.shift, chosen.turn, generator) for _ in range(chosen.shaken)]
-        several = [*([] if start is None else [start.to(torch.float64)]), relaxed, *copies]
-        units += several
-        groups += [group] * len(several)
-    return units, groups
+        units += [entry.unit.to(torch.float64), relaxed, *copies]
+        labels += [groups.get(entry.id, HELD_OUT)] * (2 + len(copies))
+    return units, labels
 
 
 def random_crystals(run: Run, per_setting: int, seed: int, limit_scale: float = 1.0) -> list[AsymmetricUnit]:

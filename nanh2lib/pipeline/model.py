@@ -22,8 +22,10 @@ from nanh2lib.diffusion.models import PaperModels, load_paper_models, save_paper
 from nanh2lib.diffusion.sampling import Samples, sample
 from nanh2lib.diffusion.training import train_energy_model, train_noise_model
 from nanh2lib.errors import InputError, Nanh2Error
-from nanh2lib.pipeline.run import Run, stage
-from nanh2lib.pipeline.search import RANDOM_SEARCH, candidate_id, candidates_of, compound_of
+from nanh2lib.pipeline.model_card import paper_card
+from nanh2lib.pipeline.run import Run, stage, write_text
+from nanh2lib.pipeline.search import candidate_id, compound_of
+from nanh2lib.pipeline.training_data import LabelledCrystal, equal_crystals, labelled_crystals
 from nanh2lib.records import Candidate, ValidationReport
 from nanh2lib.search.push_apart import push_apart
 from nanh2lib.settings import package_version
@@ -46,6 +48,10 @@ class TrainingSet:
         eV per formula unit.
     refused : dict
         How many structures the encoding could not hold, by reason.
+    groups : tuple of int, length N, or None
+        Equal crystals share a number, and so a side of the validation split; None: all differ.
+    evaluations : int
+        Energy calls that the structures and their energies took: what the model is charged.
     """
 
     ids: tuple[str, ...]
@@ -54,6 +60,8 @@ class TrainingSet:
     mask: Tensor
     energies: Tensor
     refused: dict[str, int]
+    groups: tuple[int, ...] | None = None
+    evaluations: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,11 +76,11 @@ class TrainingSet:
 
 
 def training_set(run: Run) -> TrainingSet:
-    """Encode the accepted, labelled candidates of the random search.
+    """Encode the crystals that the run's section ``training`` names; by default its accepted, labelled candidates.
 
     Each structure is read back from its atoms, so that it has the one canonical asymmetric unit
     and origin. Structures without a label are left out; those that the scheme cannot hold are
-    counted.
+    counted, and charged.
 
     Raises
     ------
@@ -80,49 +88,54 @@ def training_set(run: Run) -> TrainingSet:
         Nothing to train on: no labelled candidate, or none that the scheme can hold. Scheme
         ``paper`` for another compound than NaNH2.
     """
-    potential, scheme, compound = run.config.label.potential, run.config.training.scheme, compound_of(run)
+    scheme, compound = run.config.training.scheme, compound_of(run)
     if scheme == "paper" and compound.units != SODIUM_AMIDE.units:
         raise InputError(
             f"training.scheme = 'paper' writes rigid NaNH2 subunits and cannot hold {compound.name} "
             f"({', '.join(unit.name for unit in compound.units)}); use training.scheme = 'split'"
         )
-    rows: list[tuple[str, AsymmetricUnit, float]] = []
+    rows: list[tuple[LabelledCrystal, AsymmetricUnit]] = []
     refused: Counter[str] = Counter()
-    candidates = [c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted and potential in c.energies]
-    for candidate in tqdm(candidates, desc="encode", unit="structure", disable=not run.progress):
+    crystals = labelled_crystals(run)
+    for crystal in tqdm(crystals, desc="encode", unit="structure", disable=not run.progress):
         try:
-            unit = extract_asymmetric_unit(candidate.structure, compound=compound, canonical_origin=True)
-            rows.append((candidate.id, to_subunits(unit) if scheme == "paper" else unit, candidate.energies[potential]))
+            unit = extract_asymmetric_unit(crystal.structure, compound=compound, canonical_origin=True)
+            rows.append((crystal, to_subunits(unit) if scheme == "paper" else unit))
         except SubunitError:
             refused["Na and NH2 on different sites"] += 1
         except Nanh2Error as error:
             refused[type(error).__name__] += 1
     if not rows:
         raise InputError(
-            f"{run.directory}: nothing to train on ({len(candidates)} structures with a {potential} energy, "
-            f"{sum(refused.values())} refused by scheme {scheme!r}); run search and label first, or use scheme 'split'"
+            f"{run.directory}: nothing to train on ({len(crystals)} structures with a {run.config.label.potential} "
+            f"energy, {sum(refused.values())} refused by scheme {scheme!r}); run search and label first, use "
+            "training.dataset = 'shipped', or use scheme 'split'"
         )
-    layout = ZLayout.for_templates([unit.template for _, unit, _ in rows], scheme)
+    layout = ZLayout.for_templates([unit.template for _, unit in rows], scheme)
+    kept = [crystal for crystal, _ in rows]
     return TrainingSet(
-        ids=tuple(identity for identity, _, _ in rows),
-        templates=tuple(unit.template for _, unit, _ in rows),
-        z=torch.cat([layout.encode(unit) for _, unit, _ in rows]),
-        mask=torch.stack([layout.mask(unit.template) for _, unit, _ in rows]),
-        energies=torch.tensor([energy for _, _, energy in rows], dtype=torch.float64),
+        ids=tuple(crystal.id for crystal in kept),
+        templates=tuple(unit.template for _, unit in rows),
+        z=torch.cat([layout.encode(unit) for _, unit in rows]),
+        mask=torch.stack([layout.mask(unit.template) for _, unit in rows]),
+        energies=torch.tensor([crystal.energy for crystal in kept], dtype=torch.float64),
         refused=dict(refused),
+        groups=equal_crystals(run, kept, run.config.training.duplicates),
+        evaluations=sum(crystal.evaluations for crystal in crystals),
     )
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Train both networks on the run's labelled structures; a killed run goes on where it was.
+    """Train both networks on the structures that the configuration names; a killed run goes on where it was.
 
     Returns
     -------
     dict
-        Structures, refusals, losses, and the energy model's error beside that of the mean.
+        Structures, refusals, energy calls charged, losses, and the energy model's error beside that
+        of the mean.
     """
     data = training_set(run)
-    settings = run.config.training.model_copy(update={"seed": run.config.seed})
+    settings = run.config.training.networks.model_copy(update={"seed": run.config.seed})
 
     def work() -> dict[str, Any]:
         noise = train_noise_model(
@@ -130,6 +143,7 @@ def train(run: Run) -> dict[str, Any]:
             data.mask,
             settings,
             templates=data.templates,
+            groups=data.groups,
             run_directory=run.path("models", "noise_run"),
             progress=run.progress,
         )
@@ -139,12 +153,16 @@ def train(run: Run) -> dict[str, Any]:
             data.energies,
             settings,
             templates=data.templates,
+            groups=data.groups,
             run_directory=run.path("models", "energy_run"),
             progress=run.progress,
         )
-        save_paper_models(model_path(run), PaperModels(noise, energy))
-        return {
+        models = PaperModels(noise, energy)
+        save_paper_models(model_path(run), models)
+        summary = {
             "structures": len(data),
+            "different": len(set(data.groups or data.ids)),
+            "evaluations_charged": data.evaluations,
             "dimension": int(data.z.shape[1]),
             "templates": len(set(data.templates)),
             "refused": data.refused,
@@ -154,6 +172,8 @@ def train(run: Run) -> dict[str, Any]:
             "noise_validation_loss": min(noise.history.validation_loss, default=None),
             "energy_metrics": dict(energy.history.metrics),
         }
+        write_text(model_path(run).with_suffix(".md"), paper_card(run, summary, models))
+        return summary
 
     return stage(run, "train", f"{run.settings_key('training')}-{data.key}", work)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanh2lib.diffusion.geometric.checkpoint import GeometricModels
+from nanh2lib.diffusion.models import PaperModels
 from nanh2lib.pipeline.run import Run
 from nanh2lib.settings import config_hash, package_version
 
@@ -66,6 +67,54 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
         "Use: proposals for relaxation in the same cell, on templates made of the same units (templates outside the",
         "training set work, with less to go by). Energies are the potential's, not first-principles ones.",
         "Not for: other compounds or cells; ranking without relaxation.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def paper_card(run: Run, summary: Mapping[str, Any], models: PaperModels) -> str:
+    """Card (Markdown) of the supplement's model.
+
+    Parameters
+    ----------
+    run : Run
+    summary : mapping
+        As returned by `nanh2lib.pipeline.model.train`.
+    models : PaperModels
+    """
+    settings, library = run.config.training, models.noise.library
+    noise, energy = models.noise.network, models.energy.network if models.energy is not None else None
+    weights = [0 if network is None else sum(p.numel() for p in network.parameters()) for network in (noise, energy)]
+    source = "the run's own labelled candidates"
+    if settings.dataset is not None:
+        shipped = "the dataset of the package" if settings.dataset == "shipped" else "the dataset of another run"
+        source = f"{shipped}, {settings.structures}"
+    padded = f"D = {summary['dimension']}, scheme {settings.scheme}, padded with a mask in the loss"
+    lines = [
+        "# The supplement's diffusion model (noise and energy networks on the vector z)",
+        "",
+        "Two multilayer perceptrons: one predicts the noise in a standardised vector z of positions, orientations and",
+        "cell of an asymmetric unit, the other the energy of a clean z, whose gradient guides sampling.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| package | nanh2lib {package_version()} |",
+        f"| profile, seed | {run.config.profile}, {run.config.seed} |",
+        f"| settings | `training` section, hash {config_hash(settings)} |",
+        f"| vector z | {padded} |",
+        f"| weights of noise and energy network | {weights[0]}, {weights[1]} |",
+        f"| crystals | {summary['structures']} ({summary['different']} different), {source} |",
+        f"| energies | {run.config.label.potential}, eV per formula unit |",
+        f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",
+        f"| templates | {len(library)} |",
+        f"| timesteps, schedule | {settings.timesteps}, {settings.schedule} |",
+        f"| epochs | {summary['epochs']}; kept: that of the lowest validation loss |",
+        f"| noise loss, lowest on validation (1: answering zero) | {summary['noise_validation_loss']:.4f} |",
+        *(f"| energy network: {name}, eV | {value:.4f} |" for name, value in summary["energy_metrics"].items()),
+        "",
+        'Use: `nanh2lib.sample(nanh2lib.pretrained_models("paper"))` draws vectors on the templates of the training',
+        "set; decoded, pushed apart and relaxed they are candidates. `baseline_...` above are errors of predicting the",
+        "mean. Not for: other compounds, cells or templates; ranking (guidance finds the faults of these energies).",
         "",
     ]
     return "\n".join(lines)

@@ -53,7 +53,12 @@ def energy_parity(run: Run) -> EnergyParity:
     data, model = training_set(run), load_models(run).energy
     if model is None:
         raise CheckpointError(f"{run.directory}: the checkpoint has no energy model; train again")
-    rows = split_rows(len(data), model.settings.validation_fraction, model.settings.seed)
+    rows = split_rows(
+        len(data),
+        model.settings.validation_fraction,
+        model.settings.seed,
+        None if data.groups is None else list(data.groups),
+    )
     numbers = torch.tensor([model.library.number_of(template) for template in data.templates])
     training, validation = (part.numpy().astype(np.int64) for part in rows)
     reference = data.energies.numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from nanh2lib.config import load_config
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import expand
+from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS
 from nanh2lib.diffusion.fit import split_rows
 from nanh2lib.diffusion.geometric.checkpoint import GeometricModels
 from nanh2lib.errors import CheckpointError, InputError
@@ -17,11 +19,14 @@ from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.generators import sample_model, train_model
 from nanh2lib.pipeline.geometric import draw_geometric, guides_of, load_geometric, pretrained
 from nanh2lib.pipeline.geometric_data import geometric_training_set, withheld
+from nanh2lib.pipeline.gradient_labels import label_gradients
+from nanh2lib.pipeline.learned_potential import learn_potential, usable_rows
 from nanh2lib.pipeline.run import Run, open_run, write_json
 from nanh2lib.pipeline.search import candidates_of
 from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.validation.contacts import contact_filter
 
 SMALL_NETWORK = {"features": 8, "channels": 2, "layers": 1, "radial": 6, "cutoff": 4.0}
 SMALL = {
@@ -175,6 +180,9 @@ def test_a_missing_energy_network_is_named(run):
     template = general_template(115)  # not in the training set
     samples = draw_geometric(models, template, settings, progress=False)
     assert len(samples.asymmetric_unit) == 3
+    late = settings.model_copy(update={"guidance_max_sigma": 0.1, "corrector_steps": 1})
+    physical = draw_geometric(models, template, late, "physics", progress=False)
+    assert contact_filter(physical.asymmetric_unit, REALISTIC_LIMITS).any()  # the corrector pushed them apart
     steered = draw_geometric(models, template, settings, steering=True, progress=False)
     assert len(steered.asymmetric_unit) == 3
     with pytest.raises(CheckpointError, match="steering"):
@@ -190,6 +198,57 @@ def test_pretraining_starts_from_pushed_apart_crystals(entries, tmp_path):
     assert first.vocabulary.kinds == load_geometric(run).score.vocabulary.kinds
     assert first.vocabulary.halls == load_geometric(run).score.vocabulary.halls
     assert "1 epochs on 2 pushed-apart crystals a setting" in (run.directory / "models" / "geometric.md").read_text()
+
+
+POTENTIAL = {
+    "shaken": 1,
+    "explored_per_setting": 1,
+    "refit_epochs": 1,
+    "training": SMALL["geometric"]["energy"],
+    "descent": {"steps": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def learned(entries, tmp_path_factory) -> Run:
+    """A run with a learned potential, two settings searched."""
+    config = load_config("smoke")
+    search = config.search.model_copy(update={"space_groups": ("hall:81", "hall:115")})
+    run = new_run(tmp_path_factory.mktemp("runs") / "learned", entries[2:5], potential=POTENTIAL)
+    return Run(run.directory, run.config.model_copy(update={"search": search}), progress=False)
+
+
+def test_a_learned_potential_is_counted_kept_and_gone_on_from(learned):
+    summary = train_model(learned)
+    labels = summary["gradient_labels"]
+    # Each crystal raw, relaxed and shaken; and two random ones where they end and shaken.
+    assert labels["evaluations"] == 3 * 3 + 2 * 2
+    assert labels["labelled"] + labels["failed"] == labels["evaluations"]
+    assert summary["evaluations_charged"] == 7 * 3 + labels["evaluations"]
+    assert "force_mae_mev_per_a" in summary["energy_metrics"]
+    assert len(guides_of(load_geometric(learned), "x0")) == 1
+    path = learned.directory / "models" / "geometric.json"
+    settings = learned.config.geometric.model_copy(update={"initial": str(path)})
+    more = Run(learned.directory, learned.config.model_copy(update={"geometric": settings}), progress=False)
+    data = geometric_training_set(more)
+    start = load_geometric(learned)
+    again = learn_potential(more, data, "more", start.energy)
+    assert again.evaluations == labels["evaluations"] + 4
+
+
+def test_labels_below_the_held_out_level_are_not_learned_from(learned):
+    labels = label_gradients(learned, list(geometric_training_set(learned).units))
+    middle = float(labels.energies.median())
+    rows = usable_rows(labels, middle)
+    assert 0 < len(rows) < len(labels)
+    assert all(float(labels.energies[row]) > middle for row in rows)
+    assert usable_rows(replace(labels, energies=labels.energies * torch.nan), -torch.inf) == []
+
+
+def test_going_downhill_without_a_potential_is_refused(entries, tmp_path):
+    run = new_run(tmp_path / "none", entries, pretraining={"per_setting": 1, "epochs": 1, "downhill": True})
+    with pytest.raises(InputError, match=r"set geometric\.potential"):
+        train_model(run)
 
 
 def test_nothing_relaxed_is_an_error(tmp_path):

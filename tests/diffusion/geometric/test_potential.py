@@ -1,4 +1,4 @@
-"""A learned potential: labels mean what the network's gradients mean, training uses them, descent goes down on its sites."""
+"""A learned potential: its labels, its training, and descent that goes down and stays on its sites."""
 
 from __future__ import annotations
 
