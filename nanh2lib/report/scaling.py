@@ -1,10 +1,11 @@
-"""Reports on work that ran in parallel: what a Dask cluster did, and measured throughput."""
+"""What computing costs: work on a Dask cluster, measured throughput, energy calls of relaxations."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,10 @@ from nanh2lib.errors import InputError
 from nanh2lib.report.book import project_root
 
 COMMITTED = Path("benchmarks", "results", "throughput.json")
+RELAXATIONS = Path("benchmarks", "results", "relaxation.json")
+ATOMS_PER_FORMULA_UNIT = 4
+SAME_BASIN = 1.0
+"""meV per atom: two relaxations whose energies differ by less count as equally deep."""
 
 
 def worker_spans(records: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -79,3 +84,82 @@ def throughput_frame(path: str | Path | None = None) -> tuple[pd.DataFrame, str]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a table of throughput ({error!r}); restore the committed file") from error
     return pd.DataFrame.from_dict(cells, orient="index"), f"{machine}, load average up to {max(loads, default=0.0):.1f}"
+
+
+def relaxation_summary(data: Mapping[str, Any]) -> dict[str, float]:
+    """Medians of the relaxation benchmark, and how many crystals meet each goal.
+
+    Parameters
+    ----------
+    data : mapping
+        What ``benchmarks/bench_relaxation.py`` writes; rows without all three descents are left out.
+
+    Returns
+    -------
+    dict
+        By what it is, e.g. ``"calls, ours / FIRE, median"``. A FIRE run that was stopped at its
+        limit enters with that limit, so its ratio is an upper bound, and its energy is not compared.
+    """
+    rows = [row for row in data["rows"].values() if {"ours", "FIRE", "LBFGS"} <= row.keys()]
+    found: dict[str, float] = {"crystals": len(rows)}
+    if not rows:
+        return found
+    for name, goal in (("FIRE", 1 / 3), ("LBFGS", 1 / 2)):
+        ratios = [row["ours"]["calls"] / row[name]["calls"] for row in rows]
+        gaps = [_gap(row, name) for row in rows if row[name]["converged"]]
+        found[f"calls, ours / {name}, median"] = median(ratios)
+        found[f"calls at most {goal:.2f} of {name}"] = sum(ratio <= goal for ratio in ratios)
+        found[f"{name} converged"] = len(gaps)
+        if gaps:
+            found[f"energy, ours - {name}, median, meV per atom"] = median(gaps)
+        found[f"ours within 1 meV per atom of {name} or lower"] = sum(gap <= SAME_BASIN for gap in gaps)
+        found[f"ours lower than {name} by more"] = sum(gap < -SAME_BASIN for gap in gaps)
+    return found
+
+
+def _gap(row: Mapping[str, Any], name: str) -> float:
+    """Energy of ours above another relaxation, meV per atom."""
+    return float(1000 * (row["ours"]["ev_per_fu"] - row[name]["ev_per_fu"]) / ATOMS_PER_FORMULA_UNIT)
+
+
+def relaxation_frame(path: str | Path | None = None) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Table of the committed relaxation benchmark, and its summary.
+
+    Parameters
+    ----------
+    path : path, optional
+        ``benchmarks/results/relaxation.json`` of the checkout by default.
+
+    Returns
+    -------
+    frame : DataFrame
+        One row for each crystal: setting, atoms of the primitive cell, energy calls of the three
+        relaxations (``">400"``: stopped there unconverged) and the energy of ours above the other
+        two in meV per atom (None where that one did not converge). Without rows where nothing was
+        measured yet.
+    summary : dict
+        `relaxation_summary`.
+
+    Raises
+    ------
+    InputError
+        The file is of another form.
+    """
+    path = project_root() / RELAXATIONS if path is None else Path(path)
+    if not path.is_file():
+        return pd.DataFrame(), {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        lines = []
+        for row in data["rows"].values():
+            if not {"ours", "FIRE", "LBFGS"} <= row.keys():
+                continue
+            line: dict[str, Any] = {"setting": row["setting"], "atoms": row["atoms"]}
+            for name in ("ours", "LBFGS", "FIRE"):
+                line[f"calls, {name}"] = f"{'' if row[name]['converged'] else '>'}{row[name]['calls']}"
+            for name in ("LBFGS", "FIRE"):
+                line[f"ours above {name}"] = round(_gap(row, name), 1) if row[name]["converged"] else None
+            lines.append(line)
+        return pd.DataFrame(lines, dtype=object), relaxation_summary(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a table of relaxations ({error!r}); restore the committed file") from error

@@ -4,7 +4,7 @@ import pytest
 
 from nanh2lib.errors import InputError
 from nanh2lib.report import plots
-from nanh2lib.report.scaling import throughput_frame, worker_spans
+from nanh2lib.report.scaling import relaxation_frame, relaxation_summary, throughput_frame, worker_spans
 
 
 def task(worker, start, stop, action="compute"):
@@ -41,3 +41,32 @@ def test_throughput_that_was_not_measured_or_is_something_else(tmp_path):
     (tmp_path / "bad.json").write_text('{"rows": 3}')
     with pytest.raises(InputError, match="restore the committed file"):
         throughput_frame(tmp_path / "bad.json")
+
+
+def descent(calls, energy, converged=True):
+    return {"calls": calls, "ev_per_fu": energy, "converged": converged}
+
+
+def test_relaxations_that_were_stopped_are_bounds_and_their_energies_are_not_compared(tmp_path):
+    rows = {
+        "a": {"setting": "Pc", "atoms": 64, "ours": descent(50, -4.0), "LBFGS": descent(200, -4.0),
+              "FIRE": descent(200, -3.0, False)},
+        "b": {"setting": "Fddd", "atoms": 16, "ours": descent(90, -4.0), "LBFGS": descent(120, -4.1),
+              "FIRE": descent(300, -4.0)},
+        "c": {"setting": "Pc", "atoms": 64, "ours": descent(10, -4.0)},
+    }  # fmt: skip
+    summary = relaxation_summary({"rows": rows})
+    assert summary["crystals"] == 2
+    assert summary["calls, ours / FIRE, median"] == pytest.approx((50 / 200 + 90 / 300) / 2)
+    assert summary["calls at most 0.50 of LBFGS"] == 1
+    assert summary["FIRE converged"] == 1
+    assert summary["energy, ours - FIRE, median, meV per atom"] == 0
+    assert summary["energy, ours - LBFGS, median, meV per atom"] == pytest.approx(12.5)
+    assert summary["ours within 1 meV per atom of LBFGS or lower"] == 1
+    path = tmp_path / "relaxation.json"
+    path.write_text(json.dumps({"rows": rows}))
+    frame, again = relaxation_frame(path)
+    assert again == summary
+    assert list(frame["calls, FIRE"]) == [">200", "300"]
+    assert list(frame["ours above FIRE"]) == [None, 0.0]
+    assert relaxation_frame(tmp_path / "nothing.json")[0].empty
