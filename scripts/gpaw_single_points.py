@@ -4,8 +4,8 @@
     python scripts/gpaw_single_points.py dataset       # a stratified sample of the shipped dataset
     python scripts/gpaw_single_points.py convergence   # cutoff and k-mesh for three small cells
 
-Finished crystals are kept; a killed run goes on with the next one. Primitive cells throughout. An SCF
-that does not converge is kept with its reason.
+Finished crystals are kept; a killed run goes on with the next one, and --count ends it early. Primitive
+cells throughout. An SCF that does not converge is kept with its reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--cutoff", type=float, default=400.0, help="eV")
+    parser.add_argument("--count", type=int, help="compute no more than so many of those that are missing")
     parser.add_argument("--k-spacing", type=float, default=0.4, help="1/A, reciprocal lengths with 2 pi")
     options = parser.parse_args()
-    for line in SETS[options.set](options.cutoff, options.k_spacing):
+    for line in islice(SETS[options.set](options.cutoff, options.k_spacing), options.count):
         print(line, flush=True)
 
 
