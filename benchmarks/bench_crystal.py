@@ -35,6 +35,7 @@ from nanh2lib.search.placement import random_placement
 from nanh2lib.search.push_apart import push_apart
 from nanh2lib.search.random_search import SearchSettings, random_search
 from nanh2lib.search.templates import template_space
+from nanh2lib.settings import processor
 from nanh2lib.validation import ValidationSettings, contact_filter, find_symmetry, independent_atoms, validate
 
 RESULT = Path(__file__).parent / "results" / "crystal.json"
@@ -271,16 +272,10 @@ def bench_realistic_groups(per_setting: int) -> list[dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
     packages = ("nanh2lib", "torch", "spglib", "pymatgen", "pyxtal", "numpy")
     return {
-        "processor": model, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version(),
+        "processor": processor(), "cores": os.cpu_count(),
+        "system": platform.system(), "python": platform.python_version(),
         "torch_threads": torch.get_num_threads(), "load_average": list(os.getloadavg()),
         "versions": {name: metadata.version(name) for name in packages},
     }  # fmt: skip

@@ -33,6 +33,7 @@ from nanh2lib.records import Candidate
 from nanh2lib.relaxation import relax
 from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.search.random_search import random_search
+from nanh2lib.settings import processor
 
 RESULT = Path(__file__).parent / "results" / "throughput.json"
 POTENTIALS = ("chgnet", "sevennet-0", "sevennet-l3i5")
@@ -145,14 +146,9 @@ def jobs(
 
 
 def machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
     packages = ("nanh2lib", "torch", "chgnet", "sevenn")
     return {
-        "processor": model,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),

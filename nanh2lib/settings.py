@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -110,3 +111,11 @@ def package_version() -> str:
         return version("nanh2lib")
     except PackageNotFoundError:
         return "unknown"
+
+
+def processor() -> str:
+    """Name of this machine's processor: numbers in single precision may differ between two of them."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -24,6 +24,7 @@ from nanh2lib.ranking import group_duplicates
 from nanh2lib.records import Candidate
 from nanh2lib.report.dataset import dataset_account
 from nanh2lib.search.random_search import SearchSettings
+from nanh2lib.settings import processor
 from nanh2lib.store.dataset import MANIFEST_FILE, read_manifest, write_dataset
 
 MEMBERS = "dataset_members"
@@ -295,6 +296,7 @@ def export_dataset(run: Run, path: str | Path) -> dict[str, Any]:
         "config_hash": run.settings_key("search", "validation", "compound", "dataset"),
         "config": run.config.model_dump(mode="json", include={"search", "validation", "compound", "dataset"}),
         "versions": {name: version(name) for name in ("nanh2lib", "torch", "spglib", "chgnet", "sevenn", "numpy")},
+        "processor": processor(),
         "date": datetime.date.today().isoformat(),
         "account": dataset_account(entries),
     }
