@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
+from nanh2lib.diffusion.fit import torch_threads
 from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of
 from nanh2lib.diffusion.geometric.guidance import PotentialGradient
 from nanh2lib.diffusion.geometric.potential import UnitGradients, formula_units
@@ -98,7 +99,8 @@ def label_gradients(run: Run, units: Sequence[AsymmetricUnit], description: str 
     turns = list(shifts)
     for rows in tqdm(batches, desc=description, unit="batch", disable=not run.progress):
         batch = AsymmetricUnit.cat([units[row] for row in rows])
-        found = _kept(run, batch, settings.potential, dict(settings.options))
+        with torch_threads(1):  # one crystal at a time: more threads wait for each other
+            found = _kept(run, batch, settings.potential, dict(settings.options))
         energies[rows] = found["energies"]
         for place, row in enumerate(rows):
             shifts[row], turns[row] = found["shifts"][place], found["turns"][place]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nanh2lib.diffusion.geometric.checkpoint import GeometricModels
@@ -35,7 +36,12 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
     pretraining = "none"
     if settings.pretraining is not None:
         first = settings.pretraining
-        pretraining = f"{first.epochs} epochs on {first.per_setting} pushed-apart crystals a setting, no energy calls"
+        kind = "pushed-apart crystals a setting"
+        if first.downhill:
+            kind += ", gone downhill on the learned potential"
+        pretraining = f"{first.epochs} epochs on {first.per_setting} {kind}, no energy calls"
+    if settings.initial is not None:
+        pretraining = f"goes on from {Path(settings.initial).stem}"
     counts = ", ".join(
         f"{template.label} ({count})"
         for template, count in sorted(
@@ -59,6 +65,7 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
         f"| held out | {held_out} |",
         f"| potential | {relaxed.potential}, rigid units, cell {relaxed.rigid.cell if relaxed.rigid else 'none'} |",
         f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",
+        *_potential_lines(summary),
         f"| templates | {summary['templates']} in {summary['space_groups']} settings; most frequent: {counts} |",
         f"| epochs | {summary['epochs']} |",
         f"| loss, training and validation | {summary['training_loss']:.4f}, {summary['validation_loss']:.4f} |",
@@ -106,6 +113,7 @@ def paper_card(run: Run, summary: Mapping[str, Any], models: PaperModels) -> str
         f"| crystals | {summary['structures']} ({summary['different']} different), {source} |",
         f"| energies | {run.config.label.potential}, eV per formula unit |",
         f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",
+        *_potential_lines(summary),
         f"| templates | {len(library)} |",
         f"| timesteps, schedule | {settings.timesteps}, {settings.schedule} |",
         f"| epochs | {summary['epochs']}; kept: that of the lowest validation loss |",
@@ -118,3 +126,15 @@ def paper_card(run: Run, summary: Mapping[str, Any], models: PaperModels) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def _potential_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What a learned potential was trained on, if there is one."""
+    labels = summary.get("gradient_labels") or {}
+    if not labels:
+        return []
+    return [
+        "| energy network | a learned potential: energies and gradients of raw, relaxed and shaken crystals, and of "
+        f"random ones where they end on it; {labels['labelled']} labels learned from, {labels['left_out']} held out, "
+        f"{labels['failed']} failed; {labels['evaluations']} of the energy calls |"
+    ]
