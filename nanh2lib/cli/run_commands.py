@@ -29,6 +29,14 @@ from nanh2lib.errors import ComputationError, InputError
 ExecutorOption = Annotated[
     str, typer.Option("--executor", help="Where work runs: serial, processes:N, threads:N or dask://HOST:PORT.")
 ]
+OptionalExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="serial, processes:N, threads:N or dask://HOST:PORT; default: processes:2 for a run, serial for files.",
+        show_default=False,
+    ),
+]
 OptionalFiles = Annotated[
     list[Path] | None,
     typer.Argument(help="Crystal files; without them the stage works on the run.", show_default=False),
@@ -78,7 +86,7 @@ def label(
     config: ConfigOption = None,
     potential: PotentialOption = None,
     compound: CompoundOption = None,
-    executor: ExecutorOption = "serial",
+    executor: OptionalExecutorOption = None,
     retry_failures: RetryOption = False,
     store: StoreOption = None,
     seed: SeedOption = None,
@@ -92,7 +100,7 @@ def label(
     from nanh2lib.execution import make_executor
     from nanh2lib.pipeline.labels import label_files, label_stage
 
-    with make_executor(executor) as workers:
+    with make_executor(executor or _where(files)) as workers:
         if files:
             rows = label_files(
                 files, read_structures(files), potential, workers,
@@ -107,6 +115,11 @@ def label(
         print_summary(f"Labels in {opened.directory}", summary, as_json)
         if not summary["labelled"]:
             raise ComputationError(f"{opened.directory}: no label was made ({_why(summary['reasons'], 'search')})")
+
+
+def _where(files: list[Path] | None) -> str:
+    """A few crystals are done before a worker has loaded its potential."""
+    return "serial" if files else "processes:2"
 
 
 def _why(reasons: Mapping[str, int], before: str) -> str:
@@ -136,8 +149,8 @@ def train(
 ) -> None:
     """Train the models that `model: paper` or `model: geometric` in the configuration names; resumable.
 
-    The paper's learn from the run's labelled structures, the geometric one from those relaxed in the
-    fixed cell.
+    The paper's learn from the run's labelled structures, or from a dataset (`training.dataset: shipped`);
+    the geometric one from crystals relaxed in the fixed cell.
 
     Example: `nanh2 train --profile smoke`
     """
@@ -151,6 +164,9 @@ def sample(
     run: RunOption = None,
     profile: ProfileOption = "default",
     config: ConfigOption = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="With the model that ships with the package: no training.")
+    ] = False,
     store: StoreOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
@@ -158,11 +174,13 @@ def sample(
 ) -> None:
     """Sample with and without energy guidance, decode, validate, push apart; all kept in the store.
 
-    Example: `nanh2 sample --profile smoke`
+    Examples: `nanh2 sample --profile smoke`, `nanh2 sample --pretrained --run results/shipped`
     """
-    from nanh2lib.pipeline.generators import sample_model
+    from nanh2lib.pipeline.generators import sample_model, use_pretrained
 
     opened = make_run(run, profile, config, seed, quiet, store=store)
+    if pretrained:
+        use_pretrained(opened)
     print_summary(f"Samples in {opened.directory}", sample_model(opened), as_json)
 
 
@@ -173,7 +191,7 @@ def relax(
     config: ConfigOption = None,
     potential: PotentialOption = None,
     compound: CompoundOption = None,
-    executor: ExecutorOption = "serial",
+    executor: OptionalExecutorOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the relaxed CIF files.")] = Path("relaxed"),
     retry_failures: RetryOption = False,
     store: StoreOption = None,
@@ -188,7 +206,7 @@ def relax(
     from nanh2lib.execution import make_executor
     from nanh2lib.pipeline.refine import relax_files, relax_stage
 
-    with make_executor(executor) as workers:
+    with make_executor(executor or _where(files)) as workers:
         if files:
             rows = relax_files(
                 files, read_structures(files), potential, out, workers,
@@ -230,7 +248,11 @@ def rank(
 
 def reproduce(
     what: Annotated[
-        str, typer.Argument(help="'all' (pipeline, then notebooks) or 'tables' (Tables S1-S2 from the run).")
+        str,
+        typer.Argument(
+            help="'all' (pipeline, then notebooks) or 'tables' (the account of Tables S1-S2: committed evidence, and "
+            "what the run in the folder found, if there is one)."
+        ),
     ] = "all",
     run: RunOption = None,
     profile: ProfileOption = "default",
@@ -243,20 +265,26 @@ def reproduce(
 ) -> None:
     """Run the whole method, then every notebook; a second call goes on where the first stopped.
 
-    Examples: `nanh2 reproduce --profile smoke`, `nanh2 reproduce tables --profile smoke --json`
+    Examples: `nanh2 reproduce --profile smoke`, `nanh2 reproduce tables --json`
     """
     from nanh2lib.execution import make_executor
     from nanh2lib.pipeline import reproduce as work
+    from nanh2lib.pipeline.run import is_run
+    from nanh2lib.report.account import account_text, committed_account
 
     if what not in ("all", "tables"):
         raise InputError(f"reproduce {what!r}: choose 'all' or 'tables'")
+    if what == "tables" and not is_run(run or Path("results") / profile):
+        rows = committed_account()
+        print_json(rows) if as_json else print(account_text(rows))
+        return
     opened = make_run(run, profile, config, seed, quiet, store=store)
-    if not as_json:
+    if not as_json and what == "all":
         print(f"Profile {profile}: {work.expected_time(opened)}")
     with make_executor(executor) as workers:
         if what == "tables":
             rows = work.reproduce_tables(opened, workers)
-            print_json(rows) if as_json else print(work.tables_text(rows))
+            print_json(rows) if as_json else print(account_text(rows))
             return
         summary = work.reproduce(opened, workers)
     print_summary(f"Results in {opened.directory}", summary, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,11 +99,29 @@ class StructureTable:
             "standardized": self.standardized,
         }
 
-    def html(self) -> str:
-        """Write the table as HTML, title as its caption."""
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StructureTable:
+        """From the form that `to_dict` gives.
+
+        Raises
+        ------
+        InputError
+            A part is missing.
+        """
+        try:
+            a, b, c = (str(value) for value in data["lengths"])
+            alpha, beta, gamma = (str(value) for value in data["angles"])
+            rows = tuple(PrintedRow(*(str(cell) for cell in row)) for row in data["rows"])
+            table = PrintedTable(str(data["space_group"]), (a, b, c), (alpha, beta, gamma), rows)
+            return cls(table, int(data["hall_number"]), int(data["z"]), standardized=bool(data["standardized"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a table of a crystal ({error!r}); see StructureTable.to_dict") from error
+
+    def html(self, source: str = "") -> str:
+        """Write the table as HTML; its caption is the title, and where it comes from."""
         rows = [("a, b, c (Å)", self.table.lengths), (f"{', '.join(GREEK)} (°)", self.table.angles)]
         rows += [(f"{row.element}({row.label})", (row.x, row.y, row.z)) for row in self.table.rows]
-        return html_table(self.title, (), rows)
+        return html_table(f"{self.title}. {source}" if source else self.title, (), rows)
 
     def _repr_html_(self) -> str:
         return self.html()
