@@ -1,0 +1,213 @@
+"""summary.json from the tables of the study, the shipped dataset and the search-efficiency study, nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.published_tables.relaxations import COMMAND
+from benchmarks.published_tables.searching import read_searches
+from benchmarks.published_tables.settings import BETTER, POTENTIALS, QUICK, read_rows
+from nanh2lib.config import DatasetSettings
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.files import write_atomically
+from nanh2lib.pipeline.comparison import ENERGY_WINDOW
+from nanh2lib.pipeline.run import read_json
+from nanh2lib.ranking import matches
+from nanh2lib.records import Candidate
+from nanh2lib.relaxation import relax
+from nanh2lib.report.dataset import entries_that_are
+from nanh2lib.report.published import reference_structure
+from nanh2lib.store.dataset import load_dataset, read_manifest
+
+
+def write_summary(folder: Path) -> dict[str, Any]:
+    """Compute and write summary.json."""
+    searches = read_searches(folder)
+    confirmed = read_rows(folder / "confirmed.json").get("rows", {})
+    alpha = {"dataset": dataset_alpha(), "search_efficiency": study_alpha(folder.parent / "search_efficiency")}
+    found = {str(key): {"search": search_evidence(str(key), searches, confirmed)} for key in searches["key"].unique()}
+    found["alpha"] = {"search": alpha["dataset"]["evidence"], "model": model_evidence(alpha["search_efficiency"])}
+    summary = {
+        "searches": searches_summary(searches),
+        "energies": energies_summary(read_rows(folder / "relaxed.json").get("rows", {})),
+        "best": best_finds(confirmed),
+        "alpha": alpha,
+        "found": found,
+    }
+    text = json.dumps(summary, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_atomically(folder / "summary.json", text.encode())
+    return summary
+
+
+def searches_summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Relaxations until found, hits, calls, by ``"key, cell, method"``."""
+    found = {}
+    for (key, cell, method), mine in rows.groupby(["key", "cell", "method"], sort=True):
+        mine = mine.sort_values(["seed", "number"])
+        hits = np.flatnonzero(mine["found"].to_numpy() == 1)
+        calls = mine["evaluations"].to_numpy()
+        gaps = mine["mev_from_published"].dropna()
+        found[f"{key}, {cell}, {method}"] = {
+            "relaxations": len(mine),
+            "evaluations": int(calls.sum()),
+            "unusable": int(mine["energy_final"].isna().sum()),
+            "hits": len(hits),
+            "relaxations_until_found": int(hits[0]) + 1 if len(hits) else None,
+            "evaluations_until_found": int(calls[: hits[0] + 1].sum()) if len(hits) else None,
+            "first_found": str(mine["sample_id"].iloc[hits[0]]) if len(hits) else None,
+            "lowest_mev_from_published": round(float(gaps.min()), 2) if len(gaps) else None,
+            "median_mev_from_published": round(float(gaps.median()), 2) if len(gaps) else None,
+            "below_published": int((gaps < -5).sum()),
+        }
+    return found
+
+
+def search_evidence(key: str, rows: pd.DataFrame, confirmed: dict[str, Any]) -> dict[str, Any]:
+    """Whether random search found a published structure, with the find, or with what was tried.
+
+    A find that the better potential confirms comes first, then one by the potential of the search alone.
+    """
+    mine = rows[(rows["key"] == key) & (rows["method"] == "random_search")].sort_values(["cell", "seed", "number"])
+    tried = {"relaxations": len(mine), "evaluations": int(mine["evaluations"].sum())}
+    entries = {name: entry for name, entry in confirmed.items() if entry["key"] == key and entry.get("found")}
+    hits = mine[mine["found"] == 1]
+    if not len(hits) and not entries:
+        gaps = mine["mev_from_published"].dropna()
+        lowest = round(float(gaps.min()), 1) if len(gaps) else None
+        row = mine.iloc[0]
+        return {"found": False, **tried, "lowest_mev_from_published": lowest, "command": command_of(row, len(mine))}
+    name = min(entries, default=str(hits["sample_id"].iloc[0]) if len(hits) else "")
+    row = mine[mine["sample_id"] == name].iloc[0]
+    entry = entries.get(name)
+    return {
+        "found": True,
+        **tried,
+        "hits": len(hits),
+        "relaxations_until_found": int(row["number"]) + 1,
+        "id": name,
+        "rms": entry["rms"] if entry else round(float(row["rms"]), 4),
+        "energy_difference_mev": entry["mev_from_published"] if entry else round(float(row["mev_from_published"]), 2),
+        "potential": BETTER if entry else QUICK,
+        "command": command_of(row, int(row["number"]) + 1),
+    }
+
+
+def command_of(row: pd.Series, count: int) -> str:
+    """The command that makes a row of the searches."""
+    return f"{COMMAND} search --key {row['key']} --cell {row['cell']} --count {count} --seed {int(row['seed'])}"
+
+
+def model_evidence(study: dict[str, Any]) -> dict[str, Any] | None:
+    """Whether a model found alpha in the search-efficiency study; None where none was tried."""
+    tried = {name: entry for name, entry in study.items() if not name.startswith(("random", "pyxtal"))}
+    if not tried:
+        return None
+    relaxations = sum(entry["relaxations"] for entry in tried.values())
+    hits = {name: entry for name, entry in tried.items() if entry["alpha"]}
+    evidence = {
+        "found": bool(hits),
+        "relaxations": relaxations,
+        "hits": sum(entry["alpha"] for entry in tried.values()),
+        "command": "python -m benchmarks.search_efficiency run --method METHOD --template TEMPLATE",
+    }
+    return evidence | next((entry["first"] for entry in hits.values()), {})
+
+
+def best_finds(confirmed: dict[str, Any], count: int = 4) -> dict[str, Any]:
+    """Our lowest different crystals in the printed cells of Table S2, cell by cell and over all four."""
+    entries = {
+        name: entry
+        for name, entry in confirmed.items()
+        if entry["cell"] == "printed" and "ev_per_fu" in entry and not set(entry["flags"]) - {"symmetry_gained"}
+    }
+    order = sorted(entries, key=lambda name: (entries[name]["ev_per_fu"], name))
+    kept = ("key", "mev_from_published", "mev_above_alpha", "found", "volume_per_fu", "space_groups")
+    rows = {name: {field: entries[name][field] for field in kept} for name in order}
+    by_key: dict[str, list[str]] = {}
+    for name in order:
+        by_key.setdefault(entries[name]["key"], []).append(name)
+    return {"rows": rows, "best": order[:count], "by_key": by_key}
+
+
+def energies_summary(rows: dict[str, Any]) -> dict[str, Any]:
+    """Relaxed energies above alpha, and the order, by potential; structures without a number are left out."""
+    summary = {}
+    for potential in POTENTIALS:
+        energies = {k: v[potential]["ev_per_fu"] for k, v in rows.items() if "ev_per_fu" in v.get(potential, {})}
+        if "alpha" not in energies:
+            continue
+        above = {key: round(1e3 * (energy - energies["alpha"]), 1) for key, energy in energies.items()}
+        summary[potential] = {"mev_above_alpha": above, "order": sorted(above, key=lambda key: (above[key], key))}
+    return summary
+
+
+def dataset_alpha() -> dict[str, Any]:
+    """How often the search of the shipped dataset ended in alpha, by setting, and what all its relaxations cost."""
+    entries = load_dataset()
+    ended = {entry.id for entry in entries_that_are(entries, reference_structure("alpha"))}
+    by_setting: dict[str, list[int]] = {}
+    for entry in entries:
+        if entry.asymmetric_unit is None:
+            continue
+        hall = entry.asymmetric_unit.hall_number
+        count = by_setting.setdefault(f"{SpaceGroup.from_hall(hall).symbol} (Hall {hall})", [0, 0])
+        count[0] += 1
+        count[1] += int(entry.id in ended)
+    calls = [entry.relaxed_fixed.evaluations for entry in entries if entry.relaxed_fixed is not None]
+    return {
+        "relaxations": len(calls),
+        "evaluations": int(sum(calls)),
+        "ended_in_alpha": len(ended),
+        "evidence": alpha_evidence(entries, ended),
+        "by_setting": {name: {"relaxations": n, "alpha": k} for name, (n, k) in sorted(by_setting.items())},
+    }
+
+
+def alpha_evidence(entries: tuple[Candidate, ...], ended: set[str]) -> dict[str, Any]:
+    """The entry of the dataset that is nearest to alpha in energy, beside alpha relaxed alike."""
+    calls = int(sum(entry.relaxed_fixed.evaluations for entry in entries if entry.relaxed_fixed is not None))
+    tried: dict[str, Any] = {"relaxations": len(entries), "evaluations": calls, "hits": len(ended)}
+    tried["command"] = str(read_manifest()["command"])
+    results = {entry.id: entry.relaxed_fixed for entry in entries if entry.id in ended and entry.relaxed_fixed}
+    if not results:
+        return {"found": False, **tried}
+    alpha = relax(reference_structure("alpha"), DatasetSettings().relaxed_fixed, SODIUM_AMIDE)[-1]
+    gaps = {name: 1e3 * (result.energy_final - alpha.energy_final) for name, result in results.items()}
+    name = min(gaps, key=lambda key: (abs(gaps[key]), key))
+    rms = matches(results[name].structure, alpha.structure)
+    return {
+        "found": rms is not None and abs(gaps[name]) <= 1e3 * ENERGY_WINDOW,
+        "id": name,
+        "rms": None if rms is None else round(rms, 4),
+        "energy_difference_mev": round(gaps[name], 2),
+        "within_5_mev": sum(abs(gap) <= 1e3 * ENERGY_WINDOW for gap in gaps.values()),
+        "potential": alpha.potential,
+        **tried,
+    }
+
+
+def study_alpha(folder: Path) -> dict[str, Any]:
+    """The same of the search-efficiency study, by method and template; empty where it has no rows."""
+    path = folder / "relaxations.csv"
+    if not path.exists():
+        return {}
+    rows, zero = pd.read_csv(path), float(read_json(folder / "alpha.json")["energy_ev_per_fu"])
+    result: dict[str, Any] = {}
+    for (method, variant, template), mine in rows.groupby(["method", "variant", "template"], sort=True):
+        result[f"{method}, {variant}, {template}"] = {
+            "relaxations": len(mine),
+            "evaluations": int(mine["evaluations"].sum()),
+            "alpha": int(mine["matches_alpha"].sum()),
+        }
+        hits = mine[mine["matches_alpha"] == 1]
+        if len(hits):
+            gap = 1e3 * (float(hits["energy_final"].iloc[0]) - zero)
+            name = f"{method}, {variant}, {template}"
+            result[name]["first"] = {"id": hits["sample_id"].iloc[0], "rms": None, "energy_difference_mev": gap}
+    return result
