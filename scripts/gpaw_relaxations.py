@@ -87,7 +87,7 @@ def new_state(key: str, cutoff: float, k_spacing: float) -> dict[str, Any]:
         "start": coordinates.start.to_dict(),
         "hessian": measured_hessian(coordinates, get_calculator(START)).tolist(),
         "cell_change": np.asarray(change).tolist(),
-        "gpaw": {"cutoff": cutoff, "mesh": mesh, "energy_tolerance": 1e-6, "density_tolerance": 2e-5},
+        "gpaw": {"cutoff": cutoff, "mesh": mesh, "empty_bands": 8, "energy_tolerance": 1e-6, "density_tolerance": 2e-5},
         "k_spacing": k_spacing,
         "versions": {name: version(name) for name in ("nanh2lib", "gpaw", "gpaw-data", "sevenn")},
         "evaluations": [],

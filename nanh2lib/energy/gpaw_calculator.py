@@ -45,6 +45,9 @@ class GpawSettings(StageSettings):
         Integrated change of the density, electrons per valence electron.
     max_iterations : int
         SCF steps before the calculation counts as failed.
+    empty_bands : int or None
+        Bands above the occupied ones; None: as many as GPAW takes, a fifth of the occupied. Insulators
+        need a few; no result depends on it.
     log : str or None
         File for GPAW's own text output.
     """
@@ -57,6 +60,7 @@ class GpawSettings(StageSettings):
     energy_tolerance: float = Field(default=1e-5, gt=0)
     density_tolerance: float = Field(default=1e-4, gt=0)
     max_iterations: int = Field(default=200, gt=0)
+    empty_bands: int | None = Field(default=None, ge=1)
     log: str | None = None
 
 
@@ -181,6 +185,7 @@ def make_gpaw(settings: GpawSettings, mesh: tuple[int, int, int]) -> Any:
         occupations={"name": "fermi-dirac", "width": settings.smearing},
         convergence={"energy": settings.energy_tolerance, "density": settings.density_tolerance},
         maxiter=settings.max_iterations,
+        nbands=None if settings.empty_bands is None else -settings.empty_bands,
         # Screw axes and glide planes too: GPAW leaves them out by default, and alpha then needs twice the k-points.
         symmetry={"symmorphic": False},
         txt=settings.log,

@@ -180,7 +180,7 @@ def potential_hash(name: str = DEFAULT_POTENTIAL, **options: Any) -> str:
     Parameters
     ----------
     name, **options
-        As for `get_calculator`. GPAW's defaults are filled in first; its log file does not count.
+        As for `get_calculator`. GPAW's defaults are filled in first; its log file and empty bands do not count.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def potential_hash(name: str = DEFAULT_POTENTIAL, **options: Any) -> str:
         packages = (entry.package, "gpaw-data") if name == "gpaw" else (entry.package,)
         versions = {package: _distribution_version(package) for package in packages}
     if name == "gpaw":
-        options = _gpaw_settings(options).model_dump(mode="json", exclude={"log"})
+        options = _gpaw_settings(options).model_dump(mode="json", exclude={"log", "empty_bands"})
     text = json.dumps([name, versions, weights, json.loads(_canonical(options))], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
