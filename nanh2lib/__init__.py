@@ -47,6 +47,7 @@ _EXPORTS = {
     "train_noise_model": "diffusion.training",
     "train_energy_model": "diffusion.training",
     "sample": "diffusion.sampling",
+    "pretrained_models": "diffusion.pretrained",
     "validate": "validation",
     "relax": "relaxation",
     "rank": "ranking",

@@ -117,7 +117,12 @@ def read_checkpoint(path: str | Path, kind: str) -> Checkpoint:
     from safetensors.torch import load
 
     target = _json_path(path)
-    header = _read_header(target, kind)
+    header = _read_header(target)
+    if header.get("kind") != kind:
+        raise CheckpointError(
+            f"{target}: holds a model of kind {header.get('kind')!r}, not {kind!r}; "
+            "give a checkpoint of that kind or change the setting `model`"
+        )
     weights = target.parent / Path(str(header["weights"])).name
     try:
         data = weights.read_bytes()
@@ -138,7 +143,7 @@ def read_checkpoint(path: str | Path, kind: str) -> Checkpoint:
     return Checkpoint(target, kind, header["payload"], tensors)
 
 
-def _read_header(target: Path, kind: str) -> dict[str, Any]:
+def _read_header(target: Path) -> dict[str, Any]:
     try:
         header = json.loads(target.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -153,15 +158,23 @@ def _read_header(target: Path, kind: str) -> dict[str, Any]:
             f"{target}: checkpoint format {found}, written by nanh2lib {header.get('package_version')}, is newer "
             f"than format {FORMAT_VERSION} of this version ({package_version()}); upgrade nanh2lib or train again"
         )
-    if header.get("kind") != kind:
-        raise CheckpointError(
-            f"{target}: holds a model of kind {header.get('kind')!r}, not {kind!r}; "
-            "give a checkpoint of that kind or change the setting `model`"
-        )
     missing = [key for key in ("weights", "weights_sha256", "payload") if key not in header]
     if missing:
         raise CheckpointError(f"{target}: lacks {', '.join(missing)}; it is truncated: train again")
     return header
+
+
+def weights_path(path: str | Path) -> Path:
+    """The safetensors file that a checkpoint's JSON file names.
+
+    Raises
+    ------
+    CheckpointError
+        The JSON file is missing, damaged or foreign.
+    """
+    target = _json_path(path)
+    header = _read_header(target)
+    return target.parent / Path(str(header["weights"])).name
 
 
 def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

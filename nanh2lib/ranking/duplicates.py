@@ -143,12 +143,8 @@ def group_duplicates(
         Lengths differ, or an energy is not finite.
     """
     settings = settings or DuplicateSettings()
-    values = np.asarray(energies, dtype=np.float64)
-    if len(structures) != len(values) or not np.isfinite(values).all():
-        raise InputError("group_duplicates: give one finite energy for each structure")
-    matcher = settings.matcher()
-    # Reduced once for each crystal instead of once for each pair.
-    reduced = [structure.get_reduced_structure().get_primitive_structure() for structure in structures]
+    values = _finite(energies, len(structures))
+    matcher, reduced = settings.matcher(), _reduced(structures)
     features = _Features(reduced, values, settings, prescreen)
     representatives: list[int] = []
     owner = [-1] * len(structures)
@@ -159,6 +155,54 @@ def group_duplicates(
         if partner == i:
             representatives.append(i)
     return owner
+
+
+def connected_groups(
+    structures: Sequence[Structure], energies: Sequence[float], settings: DuplicateSettings | None = None
+) -> list[int]:
+    """Group crystals so that no two of different groups are equal.
+
+    `group_duplicates` asks which crystal stands for another; there A may equal B, and B equal C,
+    in two groups. Here such chains are one group, as a split into training and validation needs it.
+
+    Parameters
+    ----------
+    structures, energies, settings
+        As for `group_duplicates`.
+
+    Returns
+    -------
+    list of int, length N
+        Lowest index of each structure's group.
+
+    Raises
+    ------
+    InputError
+        Lengths differ, or an energy is not finite.
+    """
+    settings = settings or DuplicateSettings()
+    values = _finite(energies, len(structures))
+    matcher, reduced = settings.matcher(), _reduced(structures)
+    features = _Features(reduced, values, settings, prescreen=True)
+    groups = list(range(len(reduced)))
+    for i in range(len(reduced)):
+        for j in features.near(i, range(i)):
+            if groups[i] != groups[j] and matcher.fit(reduced[j], reduced[i], skip_structure_reduction=True):
+                low, high = sorted((groups[i], groups[j]))
+                groups = [low if group == high else group for group in groups]
+    return groups
+
+
+def _finite(energies: Sequence[float], count: int) -> FloatArray:
+    values = np.asarray(energies, dtype=np.float64)
+    if len(values) != count or not np.isfinite(values).all():
+        raise InputError("duplicates: give one finite energy for each structure")
+    return values
+
+
+def _reduced(structures: Sequence[Structure]) -> list[Structure]:
+    """Reduced primitive cells: made once for each crystal instead of once for each pair."""
+    return [structure.get_reduced_structure().get_primitive_structure() for structure in structures]
 
 
 class _Features:

@@ -11,12 +11,13 @@ from nanh2lib.diffusion.guidance import PredictedEnergyGradient, clip_norm
 from nanh2lib.diffusion.models import PaperModels, TrainingSettings
 from nanh2lib.diffusion.sampling import (
     SamplingSettings,
+    denoise,
     guidance_strengths,
     mean_distance,
     sample,
     snapshot_steps,
 )
-from nanh2lib.diffusion.schedule import NoiseSchedule
+from nanh2lib.diffusion.schedule import NoiseSchedule, make_solver
 from nanh2lib.diffusion.training import train_energy_model, train_noise_model
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.geometry.rotations import random_rotations
@@ -108,6 +109,28 @@ def test_strength_means_the_same_for_every_solver():
         short = guidance_strengths(schedule, [99, 74, 49, 24], settings)
         assert sum(short) == pytest.approx(sum(full))
     assert full[0] == pytest.approx(2 * float(schedule.posterior_variance[99]))
+
+
+@pytest.mark.parametrize("kind", ["constant", "variance"])
+def test_a_guided_step_is_that_of_diffusers_less_the_gradient_at_z_t(models, kind):
+    """z_{t-1} = DDPM step - w s_t grad E_std(z_t), with s_t = 1 or sigma_t^2, at every step of a run."""
+    noise_model, weight, number = models.noise, 0.7, torch.zeros(9, dtype=torch.int64)
+    settings = SamplingSettings(count=9, guidance_scale=weight, guidance_schedule=kind, snapshots=61)
+    gradient = PredictedEnergyGradient(noise_model, models.energy)
+    _, states, times = denoise(noise_model, number, settings, torch.Generator().manual_seed(5), gradient)
+    assert times == (*range(59, -1, -1), -1)
+    schedule = noise_model.settings.noise_schedule()
+    theirs = make_solver("ddpm", schedule, 60)
+    mask, moving = noise_model.library.masks[number], noise_model.diffused[number]
+    generator = torch.Generator().manual_seed(5)
+    torch.randn(9, 10, generator=generator)  # z_T
+    for z, after, t in zip(states[:-1], states[1:], times[:-1], strict=True):
+        with torch.no_grad():
+            noise = noise_model.network(z, mask, torch.full((9,), t), number)
+        step = theirs.step(noise, t, z, generator=generator).prev_sample
+        strength = 1.0 if kind == "constant" else float(schedule.posterior_variance[t])
+        expected = step - weight * strength * gradient(z, mask, number)
+        assert torch.allclose(after[moving], expected[moving], atol=1e-6, rtol=1e-6), t
 
 
 def test_trajectory_runs_from_noise_to_sample(models):

@@ -45,6 +45,19 @@ def test_forward_process_has_unit_variance_and_estimate_inverts_it():
     assert torch.allclose(schedule.estimate_clean(noised, noise, 60), clean, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_noise_is_the_score_of_the_forward_process(name):
+    """grad log q(z_t | z_0) by autograd of the explicit Gaussian is -eps / sqrt(1 - alpha_bar_t)."""
+    schedule = NoiseSchedule.named(name, 100)
+    clean, noise = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64).unbind(0)
+    timestep = torch.tensor([0, 1, 10, 30, 50, 80, 99])
+    noised = schedule.add_noise(clean, noise, timestep).requires_grad_(True)
+    alpha_bar = schedule.alphas_bar[timestep].double()[:, None]
+    density = torch.distributions.Normal(alpha_bar.sqrt() * clean, (1 - alpha_bar).sqrt())
+    (score,) = torch.autograd.grad(density.log_prob(noised).sum(), noised)
+    assert torch.allclose(score, -noise / (1 - alpha_bar).sqrt(), rtol=1e-9)
+
+
 def test_posterior_variance_is_the_variance_of_the_posterior():
     """q(z_{t-1} | z_t, z_0) by Gaussian conditioning."""
     schedule = NoiseSchedule.named("cosine", 50)

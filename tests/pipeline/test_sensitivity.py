@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from nanh2lib.crystal.encoding import ZLayout
+from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS
 from nanh2lib.diffusion.models import TrainingSettings
 from nanh2lib.diffusion.sampling import SamplingSettings
+from nanh2lib.errors import InputError
 from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.model import TrainingSet
 from nanh2lib.pipeline.sensitivity import CHOICES, choice, sensitivity
+from nanh2lib.validation.contacts import contact_filter
 
 
 @pytest.fixture(scope="module")
@@ -49,5 +54,31 @@ def test_an_interrupted_study_goes_on(data):
     assert found["T = 4"] == {"spread": 1.0}
 
 
+def test_another_training_set_can_be_a_choice(data):
+    options = (choice("structures", "raw", structures="raw"),)
+    noise = torch.randn(data.z.shape, generator=torch.Generator().manual_seed(0), dtype=data.z.dtype)
+    other = dataclasses.replace(data, z=data.z + 0.1 * noise)
+    (row,) = sensitivity(data, BASE, DRAW, options, others={"raw": other}, progress=False).values()
+    (same,) = sensitivity(data, BASE, DRAW, (choice("structures", "relaxed"),), progress=False).values()
+    assert row != same
+    with pytest.raises(InputError, match="there is no training set 'raw'"):
+        sensitivity(data, BASE, DRAW, options, progress=False)
+
+
+def test_the_judge_is_asked_for_pushed_apart_samples(data):
+    asked: list[int] = []
+
+    def judge(units):
+        limits = REALISTIC_LIMITS
+        assert all(bool(contact_filter(unit, limits).all()) for unit in units)
+        asked.append(len(units))
+        return [-18.0 + 0.1 * i for i in range(len(units))]
+
+    (row,) = sensitivity(data, BASE, DRAW, (choice("T", 8),), judge=judge, progress=False).values()
+    assert row["judged_count"] == asked[0] > 0
+    assert row["judged_median"] == pytest.approx(-18.0 + 0.1 * (asked[0] - 1) / 2)
+
+
 def test_the_study_covers_what_the_supplement_leaves_open():
-    assert {option.group for option in CHOICES} >= {"T", "schedule", "epochs", "weight w", "validation split"}
+    groups = {option.group for option in CHOICES}
+    assert groups >= {"T", "schedule", "epochs", "weight w", "validation split", "padding", "structures"}

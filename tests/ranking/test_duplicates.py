@@ -9,7 +9,7 @@ from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
 from nanh2lib.geometry.rotations import random_rotations
 from nanh2lib.ranking import DuplicateSettings, group_duplicates, matches
-from nanh2lib.ranking.duplicates import fingerprint
+from nanh2lib.ranking.duplicates import connected_groups, fingerprint
 from nanh2lib.relaxation.coordinates import SymmetryCoordinates
 from nanh2lib.report.published import published_structures
 from tests.relaxation import crystals
@@ -111,3 +111,16 @@ def test_missing_energy_is_an_error():
     with pytest.raises(InputError, match="one finite energy"):
         group_duplicates([structure], [])
     assert group_duplicates([], []) == []
+
+
+def test_chains_of_equal_crystals_are_one_group():
+    """Each equals the next, the first and the last differ: two groups by representative, one for a split."""
+    lattice = Lattice.cubic(5.0)
+    chain = [
+        Structure(lattice, ["Na", "N", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.2 + x, 0.3, 0.1]]) for x in (0, 0.06, 0.12)
+    ]
+    other = Structure(lattice, ["Na", "N", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.1, 0.45]])
+    settings = DuplicateSettings(stol=0.07, same_space_group=False)
+    crystals = [chain[0], other, chain[2], chain[1]]
+    assert len(set(group_duplicates(crystals, [0.0] * 4, settings))) == 3
+    assert connected_groups(crystals, [0.0] * 4, settings) == [0, 1, 0, 0]
