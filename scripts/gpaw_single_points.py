@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -77,10 +78,15 @@ def label_of(cutoff: float, k_spacing: float) -> str:
 
 
 def published(cutoff: float, k_spacing: float) -> Iterator[str]:
-    """Smallest cells first."""
+    """Smallest cells first, those with fewer k-points before others."""
     path, label = RESULTS / "gpaw_published.json", label_of(cutoff, k_spacing)
     crystals = reference_crystals()
-    for key in sorted(crystals, key=lambda name: len(primitive_with_map(crystals[name])[0])):
+
+    def cost(name: str) -> tuple[int, int]:
+        cell = compact_primitive(crystals[name])
+        return len(cell), math.prod(k_mesh(cell.lattice.matrix, k_spacing))
+
+    for key in sorted(crystals, key=cost):
         rows = read(path)
         if label not in rows.get(key, {}):
             row = single_point(crystals[key], cutoff, k_spacing)
