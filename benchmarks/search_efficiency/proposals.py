@@ -121,7 +121,7 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
     units, energies = [pushed.units[i] for i in rows], None
     if rows and proposer.improve is not None:
         found = proposer.improve(AsymmetricUnit.cat(units))
-        units, energies = [found.asymmetric_unit[k] for k in range(len(rows))], found.energies
+        units, energies = list(found.units), found.energies
     elif rows and proposer.rank is not None:
         energies = proposer.rank(AsymmetricUnit.cat(units))
     passed = [report.passed for report in validate(units, settings)] if rows else []

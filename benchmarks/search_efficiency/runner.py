@@ -54,6 +54,11 @@ class Study:
     def samples(self) -> Path:
         return self.results / "samples.csv"
 
+    @property
+    def crystals(self) -> Path:
+        """Relaxed crystals of all rows, from which an empty work folder is filled."""
+        return self.results / "crystals.xyz.gz"
+
     @classmethod
     def open(cls, results: Path, work: Path, config: RunConfig, relaxation: RelaxationSettings = RELAXATION) -> Study:
         """Open or begin a study; another relaxer than that of its first run is refused.
@@ -68,7 +73,10 @@ class Study:
         elif read_json(record) != settings:
             raise InputError(f"{record}: the study was begun with another relaxer; use another --results folder")
         work.mkdir(parents=True, exist_ok=True)
-        return cls(results, Run(work, config, progress=False), relaxation)
+        study = cls(results, Run(work, config, progress=False), relaxation)
+        if study.crystals.exists() and len(study.run.store) == 0:
+            study.run.store.import_extxyz(study.crystals)
+        return study
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ def execute(
 
 
 def refresh(study: Study, known: Known) -> int:
-    """Compare all finds anew with alpha, each other and the dataset (which may have grown since).
+    """Compare all finds anew with alpha, each other and the dataset (which may have grown since); keep the crystals.
 
     Returns
     -------
@@ -208,6 +216,7 @@ def refresh(study: Study, known: Known) -> int:
         row |= {name: float(row[name]) if row[name] == row[name] else None for name in ("energy_start", "energy_final")}
         changed += before != {name: str(int(v) if isinstance(v := row[name], bool) else v or "") for name in COMPARED}
     write_rows(study.relaxations, RELAXATION_COLUMNS, rows)
+    study.run.store.export_extxyz(study.crystals)
     return changed
 
 

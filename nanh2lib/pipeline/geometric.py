@@ -19,6 +19,7 @@ from nanh2lib.diffusion.geometric.checkpoint import (
     load_geometric_models,
     save_geometric_models,
 )
+from nanh2lib.diffusion.geometric.descent import descend
 from nanh2lib.diffusion.geometric.guidance import Guide, NetworkGuide, PhysicsGuide
 from nanh2lib.diffusion.geometric.model import GeometricModel
 from nanh2lib.diffusion.geometric.sampling import (
@@ -35,7 +36,6 @@ from nanh2lib.pipeline.geometric_data import GeometricTrainingSet, geometric_tra
 from nanh2lib.pipeline.gradient_labels import potential_gradient
 from nanh2lib.pipeline.learned_potential import (
     LearnedPotential,
-    downhill,
     learn_potential,
     random_crystals,
     withheld_below,
@@ -133,9 +133,9 @@ def pretrained(run: Run, learned: LearnedPotential | None = None) -> GeometricMo
         if learned is None or run.config.geometric.potential is None:
             raise InputError("geometric.pretraining.downhill: there is no learned potential; set geometric.potential")
         name = geometric_path(run).stem
-        found = downhill(learned.model, units, run.config.geometric.potential.descent, run)
-        limit = withheld_below(run)
-        units = [descent.asymmetric_unit for descent in found if float(descent.energies[0]) > limit]
+        found = descend(learned.model, units, run.config.geometric.potential.descent, progress=run.progress)
+        above = found.energies > withheld_below(run)
+        units = [unit for unit, kept in zip(found.units, above.tolist(), strict=True) if kept]
     settings = run.config.geometric.training.model_copy(update={"epochs": chosen.epochs, "seed": run.config.seed})
     return train_geometric_model(
         units, settings, run_directory=run.path("models", f"{name}_pretraining_run"), progress=run.progress

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
-from nanh2lib.diffusion.geometric.descent import Descent, DescentSettings, descend
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.diffusion.geometric.descent import descend
 from nanh2lib.diffusion.geometric.model import GeometricEnergyModel
 from nanh2lib.diffusion.geometric.potential import train_potential
 from nanh2lib.pipeline.geometric_data import (
@@ -97,9 +97,9 @@ def learn_potential(
         return _counted(model, first, rows)
     before = 0 if initial is None else round(initial.history.metrics[EXPLORED])
     seed_of_crystals = EXPLORING_SEED + before  # a later part explores other crystals
-    found = downhill(model, random_crystals(run, chosen.explored_per_setting, seed_of_crystals), chosen.descent, run)
+    crystals = random_crystals(run, chosen.explored_per_setting, seed_of_crystals)
+    ends = descend(model, crystals, chosen.descent, progress=run.progress).units
     generator = torch.Generator().manual_seed(run.config.seed + seed_of_crystals)
-    ends = [descent.asymmetric_unit[0] for descent in found]
     second = label_gradients(
         run, [*ends, *(shaken(unit, chosen.shift, chosen.turn, generator) for unit in ends)], "gradients where it ends"
     )
@@ -171,19 +171,3 @@ def random_crystals(run: Run, per_setting: int, seed: int, limit_scale: float = 
     )
     found = random_search(search, compound_of(run), progress=run.progress)
     return [c.asymmetric_unit for c in found if c.accepted and c.asymmetric_unit is not None]
-
-
-def downhill(
-    model: GeometricEnergyModel, crystals: Sequence[AsymmetricUnit], settings: DescentSettings, run: Run
-) -> list[Descent]:
-    """Where crystals end on a learned potential, one by one in the order given; templates are worked off in batches."""
-    by_template: dict[Template, list[int]] = {}
-    for row, unit in enumerate(crystals):
-        by_template.setdefault(unit.template, []).append(row)
-    result: dict[int, Descent] = {}
-    for rows in by_template.values():
-        batch = AsymmetricUnit.cat([crystals[row].to(torch.float64) for row in rows])
-        found = descend(model, batch, settings, progress=run.progress)
-        for place, row in enumerate(rows):
-            result[row] = Descent(found.asymmetric_unit[place], found.energies[place : place + 1])
-    return [result[row] for row in range(len(crystals))]

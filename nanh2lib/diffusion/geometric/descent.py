@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,19 +46,24 @@ class Descent:
 
     Attributes
     ----------
-    asymmetric_unit : AsymmetricUnit
-        Exactly on their sites.
+    units : tuple of AsymmetricUnit
+        Batches of one, exactly on their sites, in the order given.
     energies : Tensor, shape (B,)
         Of the learned potential, eV per formula unit.
     """
 
-    asymmetric_unit: AsymmetricUnit
+    units: tuple[AsymmetricUnit, ...]
     energies: Tensor
+
+    @property
+    def asymmetric_unit(self) -> AsymmetricUnit:
+        """All of them as one batch; only for crystals on one template."""
+        return AsymmetricUnit.cat(list(self.units))
 
 
 def descend(
     model: GeometricEnergyModel,
-    asymmetric_unit: AsymmetricUnit,
+    crystals: AsymmetricUnit | Sequence[AsymmetricUnit],
     settings: DescentSettings | None = None,
     *,
     threads: int = 1,
@@ -69,8 +75,8 @@ def descend(
     ----------
     model : GeometricEnergyModel
         Of clean crystals; one that was trained on gradients (`train_potential`) knows the way.
-    asymmetric_unit : AsymmetricUnit
-        Batch on one template.
+    crystals : AsymmetricUnit or sequence of AsymmetricUnit
+        A batch on one template, or batches of one whose templates, groups and cells may differ.
     settings : DescentSettings, optional
     threads : int
         Threads of torch.
@@ -83,23 +89,25 @@ def descend(
         Crystals stay as they were where the potential gives no finite gradient.
     """
     settings = settings or DescentSettings()
-    parts, energies = [], []
-    starts = range(0, len(asymmetric_unit), settings.batch_size)
+    units = [crystals[i] for i in range(len(crystals))] if isinstance(crystals, AsymmetricUnit) else list(crystals)
+    ended: list[AsymmetricUnit] = []
+    energies = [torch.zeros(0, dtype=torch.float64)]
+    starts = range(0, len(units), settings.batch_size)
     bar: tqdm[Any] = tqdm(total=len(starts) * settings.steps, desc="descent", unit="step", disable=not progress)
     with bar, torch_threads(threads):
         for first in starts:
-            part = asymmetric_unit[first : first + settings.batch_size].detach().to(torch.float64)
-            parts.append(_descend(model, part, settings, bar))
-            energies.append(model.predict([parts[-1]]))
-    if not parts:
-        return Descent(asymmetric_unit, torch.zeros(0, dtype=torch.float64))
-    return Descent(AsymmetricUnit.cat(parts), torch.cat(energies))
+            part = [unit.detach().to(torch.float64) for unit in units[first : first + settings.batch_size]]
+            found = _descend(model, part, settings, bar)
+            ended += [batch[i] for batch in found for i in range(len(batch))]
+            energies.append(model.predict(found))
+    return Descent(tuple(ended), torch.cat(energies))
 
 
 def _descend(
-    model: GeometricEnergyModel, part: AsymmetricUnit, settings: DescentSettings, bar: tqdm[Any]
-) -> AsymmetricUnit:
-    flat = FlatUnits.of([project(part)])
+    model: GeometricEnergyModel, part: Sequence[AsymmetricUnit], settings: DescentSettings, bar: tqdm[Any]
+) -> list[AsymmetricUnit]:
+    """Batches, one for each run of equal templates."""
+    flat = FlatUnits.of([project(unit) for unit in part])
     motion = torch.zeros(2, flat.n_units, 3, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([motion], lr=settings.step, betas=(0.8, 0.95))
     for number in range(settings.steps):
@@ -111,7 +119,7 @@ def _descend(
         with torch.no_grad():  # the next motion starts from here
             motion.zero_()
         bar.update()
-    return project(batches_of(flat)[0])
+    return [project(batch) for batch in batches_of(flat)]
 
 
 def _finite(gradient: Tensor) -> Tensor:

@@ -121,4 +121,15 @@ def test_no_steps_and_no_crystals(teacher, crystals):
     units = project(crystals["P2_1/c"])
     still = descend(teacher, units, DescentSettings(steps=0)).asymmetric_unit
     torch.testing.assert_close(still.rotations, units.rotations)
-    assert len(descend(teacher, units[0:0]).asymmetric_unit) == 0
+    assert descend(teacher, units[0:0]).units == ()
+
+
+def test_templates_may_be_mixed(teacher, crystals):
+    how = DescentSettings(steps=5, step=0.02)
+    mixed = [crystals["P2_1/c"][0], crystals["Fddd"][0], crystals["P2_1/c"][1]]
+    found = descend(teacher, mixed, how)
+    assert [unit.template for unit in found.units] == [unit.template for unit in mixed]
+    for unit, ended, energy in zip(mixed, found.units, found.energies, strict=True):
+        alone = descend(teacher, unit, how)
+        torch.testing.assert_close(alone.energies[0], energy, atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.asymmetric_unit.frac_origins, ended.frac_origins, atol=1e-4, rtol=0)
