@@ -13,7 +13,14 @@ from scipy.stats import spearmanr
 from nanh2lib.crystal.encoding import Scheme
 from nanh2lib.pipeline.run import Run, write_text
 from nanh2lib.report.account import ENERGY_POTENTIALS, found_words, kick_words
-from nanh2lib.report.account_tables import alpha_table, best_tables, groups_table, searches_table, title_of
+from nanh2lib.report.account_tables import (
+    NONE_YET,
+    alpha_table,
+    best_tables,
+    groups_table,
+    searches_table,
+    title_of,
+)
 from nanh2lib.report.check import check_markdown, check_published
 from nanh2lib.report.html_table import typeset
 from nanh2lib.report.numbers import NumberTable, run_words
@@ -52,7 +59,7 @@ def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Pa
         "relaxed": number_markdown(groups_table(account)),
         "searches": number_markdown(searches_table()),
         "alpha_found": number_markdown(alpha_table()),
-        "best_of_ours": "\n".join(f"{best.table.markdown()}\n{typeset(best.source)}\n" for best in best_tables()),
+        "best_of_ours": best_tables().markdown(),
     }
     return [write_text(run.path("tables", f"{name}.md"), text) for name, text in texts.items()]
 
@@ -64,7 +71,9 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number_markdown(table: NumberTable) -> str:
-    """A table with its caption below, which says where its numbers come from."""
+    """A table with its caption below, which says where its numbers come from; a sentence where it has no rows."""
+    if table.frame.empty:
+        return f"*{NONE_YET}*\n"
     rows = [
         [str(name), *map(str, cells)] for name, cells in zip(table.frame.index, table.frame.to_numpy(), strict=True)
     ]

@@ -11,10 +11,12 @@ import pandas as pd
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.report.account import ENERGY_POTENTIALS, found_words, kick_words
 from nanh2lib.report.evidence import read_evidence
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.numbers import NOT_PRINTED, NumberTable
 from nanh2lib.report.tables import StructureTable
 
 Rows = Sequence[Mapping[str, Any]]
+NONE_YET = "Not computed yet: python -m benchmarks.published_tables plan goes on with it."
 PBE_COLUMNS = {"PBE, as printed": "gpaw_mev_above_alpha", "PBE, relaxed": "gpaw_relaxed_mev_above_alpha"}
 
 
@@ -188,7 +190,24 @@ def _number(value: float | None) -> str:
     return NOT_PRINTED if value is None else f"{value:g}"
 
 
-def best_tables(count: int = 4) -> list[SourcedTable]:
+@dataclass(frozen=True)
+class SourcedTables:
+    """Some crystals in the form of the paper, one below the other; says so where there is none."""
+
+    tables: tuple[SourcedTable, ...]
+
+    def markdown(self) -> str:
+        """All of them in Markdown."""
+        return "\n".join(f"{one.table.markdown()}\n{typeset(one.source)}\n" for one in self.tables) or f"*{NONE_YET}*\n"
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(repr, self.tables)) or NONE_YET
+
+    def _repr_html_(self) -> str:
+        return "".join(one.table.html(one.source) for one in self.tables) or f"<p>{NONE_YET}</p>"
+
+
+def best_tables(count: int = 4) -> SourcedTables:
     """Our own lowest crystals in the printed cells of Table S2, in the form of the paper's tables.
 
     Parameters
@@ -198,12 +217,14 @@ def best_tables(count: int = 4) -> list[SourcedTable]:
 
     Returns
     -------
-    list of SourcedTable
+    SourcedTables
         Lowest first; empty without evidence.
     """
     best = read_evidence("summary").get("best", {}).get("best", [])[:count]
     content = read_evidence("confirmed")
-    return [_sourced(name, content["rows"][name], str(content["config"]["potential"])) for name in best]
+    return SourcedTables(
+        tuple(_sourced(name, content["rows"][name], str(content["config"]["potential"])) for name in best)
+    )
 
 
 def _sourced(name: str, entry: Mapping[str, Any], potential: str) -> SourcedTable:

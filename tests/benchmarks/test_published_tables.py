@@ -1,0 +1,164 @@
+"""The study of Tables S1 and S2: a sample of its committed evidence computed again, and its small parts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.published_tables.relaxations import kicked_entry, relax_published, structure_of, verdict
+from benchmarks.published_tables.searching import (
+    Task,
+    displaced_starts,
+    find_row,
+    random_starts,
+    read_searches,
+    reference,
+    run_series,
+    search_settings,
+)
+from benchmarks.published_tables.settings import (
+    BETTER,
+    POTENTIALS,
+    RESULTS,
+    SEARCH_COLUMNS,
+    SEARCHES,
+    full_relaxation,
+    read_rows,
+)
+from benchmarks.published_tables.summary import searches_summary
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
+from nanh2lib.energy.labels import energy_per_formula_unit
+from nanh2lib.errors import InputError
+from nanh2lib.records import RelaxationResult
+from nanh2lib.relaxation import relax
+from nanh2lib.report.published import published_structure
+from nanh2lib.report.reference_energies import reference_crystals
+from nanh2lib.settings import config_hash
+from nanh2lib.validation.contacts import contact_filter
+
+RELAXED = read_rows(RESULTS / "relaxed.json")
+
+
+def test_evidence_says_what_made_it():
+    paths = [RESULTS / f"{name}.json" for name in ("relaxed", "kicks", "references", "confirmed")]
+    for path in filter(lambda file: file.exists(), paths):
+        name, content = path.stem, read_rows(path)
+        assert content["command"].startswith("python -m benchmarks.published_tables")
+        assert content["config"]
+        entries = content["rows"].values()
+        flat = [e for entry in entries for e in (entry.values() if name == "relaxed" else [entry])]
+        assert all(entry["date"] and entry["version"] for entry in flat)
+
+
+def test_every_structure_was_relaxed_with_the_default_potential():
+    for key in reference_crystals():
+        entry = RELAXED["rows"][key][BETTER]
+        assert entry["converged"], key
+        assert set(entry["flags"]) <= {"symmetry_gained"}
+
+
+@pytest.mark.parametrize("potential", ["sevennet-0", "chgnet"])
+def test_committed_energies_are_those_of_the_committed_crystals(potential):
+    for key in ("S1-P21212", "S1-P21c", "alpha"):
+        entry = RELAXED["rows"][key][potential]
+        energy = energy_per_formula_unit(structure_of(entry), potential, SODIUM_AMIDE)
+        assert energy == pytest.approx(entry["ev_per_fu"], abs=1e-3), key
+
+
+@pytest.mark.parametrize("potential", sorted(RELAXED["rows"]["S1-P21212"]))
+def test_the_smallest_structure_relaxes_to_the_committed_one_again(potential):
+    entry = RELAXED["rows"]["S1-P21212"][potential]
+    last = relax(published_structure("S1-P21212").structure, full_relaxation(potential), SODIUM_AMIDE)[-1]
+    assert last.energy_final == pytest.approx(entry["ev_per_fu"], abs=1e-3)
+    assert np.allclose(last.structure.lattice.parameters, entry["cell"], rtol=5e-3)
+
+
+FOUND = read_searches(RESULTS).query("key == 'S1-P21212' and found == 1").sort_values("number")
+
+
+@pytest.mark.skipif(FOUND.empty, reason="no find of P2_12_12 is committed")
+def test_a_find_of_the_search_is_found_again(tmp_path):
+    row = FOUND.iloc[0]
+    number = int(row["number"])
+    task = Task("S1-P21212", "free", "random_search", int(row["seed"]), RESULTS, tmp_path)
+    assert task.identity(number) == row["sample_id"]
+    unit = dict(random_starts(task, number + 1))[number]
+    again = find_row(task, number, unit, relax(unit, SEARCHES["free"], SODIUM_AMIDE), reference(task))
+    assert again["found"]
+    assert again["energy_final"] == pytest.approx(row["energy_final"], abs=2e-3)
+
+
+def test_references_were_made_with_the_settings_of_the_searches():
+    for name, entry in read_rows(RESULTS / "references.json").get("rows", {}).items():
+        assert entry["config_hash"] == config_hash(SEARCHES[name.rpartition("-")[2]])
+
+
+def test_searches_keep_to_the_printed_setting_and_cell():
+    item = published_structure("S2-P21c")
+    clamped = search_settings(item.key, "printed", 5, 0)
+    assert clamped.lattice.parameters == tuple(item.corrected.lattice_parameters)
+    assert clamped.general_only
+    free = search_settings(item.key, "free", 5, 0)
+    assert free.lattice.kind == "volume"
+    with pytest.raises(InputError, match="choose 'free' or 'printed'"):
+        search_settings(item.key, "other", 5, 0)
+
+
+def test_displaced_starts_keep_the_limits_and_begin_at_the_printed_structure(tmp_path):
+    task = Task("S2-P21c", "printed", "displaced-0.2", 0, tmp_path, tmp_path)
+    starts = dict(displaced_starts(task, 0.2, 3))
+    assert len(starts) == 3
+    batch = [contact_filter(unit).all() for unit in starts.values()]
+    assert all(batch)
+    again = dict(displaced_starts(task, 0.2, 3))
+    assert all(bool((starts[k].frac_origins == again[k].frac_origins).all()) for k in starts)
+
+
+def _result(energy, **changes):
+    structure = published_structure("S1-P21212").structure
+    base = {"structure": structure, "stage": "released", "potential": "x", "energy_start": energy,
+            "energy_final": energy, "evaluations": 3, "converged": True, "space_group_before": 18,
+            "space_group_after": 18, "fmax": 0.0, "max_stress": 0.0}  # fmt: skip
+    return RelaxationResult(**(base | changes))
+
+
+def test_verdict_of_a_kick():
+    assert verdict(0.2, _result(-1.0)) == "minimum"
+    assert verdict(-3.0, _result(-1.0, flags=("symmetry_lost",))) == "not a minimum"
+    assert verdict(0.2, _result(-1.0, flags=("symmetry_lost",))) == "undecided"
+    assert verdict(0.2, _result(-1.0, converged=False)) == "undecided"
+    crystal = published_structure("S1-P21212").structure
+    entry = kicked_entry(crystal, (1, 1, 1), {"ev_per_fu": -1.0}, _result(-1.0), 0.1)
+    assert entry["verdict"] == "minimum"
+    assert entry["rms_displacement_a"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_finished_relaxations_are_not_repeated(tmp_path):
+    rows = {"S1-P21212": {name: {"ev_per_fu": -1.0} for name in POTENTIALS}}
+    (tmp_path / "relaxed.json").write_text(json.dumps({"command": "c", "config": {}, "rows": rows}))
+    assert list(relax_published(tmp_path, BETTER, ("S1-P21212",))) == []
+
+
+def test_a_series_goes_on_where_it_stopped(tmp_path):
+    task = Task("S1-P21212", "free", "random_search", 0, tmp_path, tmp_path / "work")
+    first = list(run_series(task, random_starts(task, 2)))
+    assert len(first) == 2
+    assert len(list(run_series(task, random_starts(task, 3)))) == 1
+    table = read_searches(tmp_path)
+    assert list(table.columns) == list(SEARCH_COLUMNS)
+    assert table["sample_id"].is_unique
+
+
+def test_relaxations_until_found_are_counted():
+    base = dict.fromkeys(SEARCH_COLUMNS, None) | {"key": "k", "cell": "free", "method": "random_search", "seed": 0}
+    rows = [
+        base | {"number": n, "sample_id": f"s{n}", "evaluations": 10, "energy_final": -1.0, "found": int(n in (2, 4)),
+                "mev_from_published": gap}
+        for n, gap in enumerate([30.0, -20.0, 0.1, 50.0, 0.2])
+    ]  # fmt: skip
+    numbers = searches_summary(pd.DataFrame(rows))["k, free, random_search"]
+    assert (numbers["relaxations_until_found"], numbers["evaluations_until_found"]) == (3, 30)
+    assert (numbers["hits"], numbers["below_published"], numbers["first_found"]) == (2, 1, "s2")
