@@ -214,7 +214,8 @@ def test_energies_that_are_no_numbers_become_failures_in_the_store(tmp_path, cap
     config = write_yaml(tmp_path / "tiny.yaml", TINY)
     arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q")
     assert nanh2(capsys, "search", *arguments)[0] == 0
-    status, out, error = nanh2(capsys, "label", *arguments, "--potential", "tests.cli.nan_calculator:make", "--json")
+    nan = ("--potential", "tests.cli.nan_calculator:make", "--executor", "serial", "--json")
+    status, out, error = nanh2(capsys, "label", *arguments, *nan)
     assert status == 1
     assert "2 x " in one_line(error)
     summary = json.loads(out)
@@ -286,8 +287,8 @@ def test_a_checkpoint_of_another_architecture(tmp_path, capsys):
     changes = {**TINY, "training": {"epochs": 2, "timesteps": 8}, "sampling": {"count": 2}}
     config = write_yaml(tmp_path / "tiny.yaml", changes)
     arguments = ("--run", str(tmp_path / "run"), "--profile", "smoke", "--config", str(config), "-q")
-    for command in ("search", "label", "train"):
-        assert nanh2(capsys, command, *arguments)[0] == 0
+    for command in (("search",), ("label", "--executor", "serial"), ("train",)):
+        assert nanh2(capsys, *command, *arguments)[0] == 0
     model = tmp_path / "run" / "models" / "paper.json"
     description = json.loads(model.read_text())
     description["payload"]["noise"]["settings"]["noise_hidden"] = [64, 32, 64]

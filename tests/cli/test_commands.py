@@ -143,7 +143,7 @@ def test_a_compound_of_the_users_own_is_searched_and_kept_by_the_run(tmp_path, c
     status, out = nanh2(capsys, "search", "--compound", str(compound), *arguments)
     assert status == 0
     assert json.loads(out)["space_groups"] == {"Pa-3": 2, "P2_12_12_1": 2}
-    status, out = nanh2(capsys, "label", *arguments)
+    status, out = nanh2(capsys, "label", *arguments, "--executor", "serial")
     assert status == 0
     assert json.loads(out)["labelled"] == 4
 

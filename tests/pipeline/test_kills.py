@@ -77,7 +77,8 @@ def copied(source: Path, target: Path) -> Run:
 def kill(stage: str, run: Run, place: tuple[str, str], name: str, times: int) -> None:
     """Start a stage as a user does; it dies right after the n-th call of what keeps its results."""
     config = ["--profile", "smoke", "--config", str(run.directory.with_suffix(".yaml")), "-q"]
-    arguments = [*place, name, str(times), stage, "--run", str(run.directory), *config]
+    serial = ["--executor", "serial"] if stage in ("label", "relax") else []
+    arguments = [*place, name, str(times), stage, "--run", str(run.directory), *config, *serial]
     done = subprocess.run([sys.executable, "-c", DOOMED, *arguments], stdout=subprocess.DEVNULL, check=False)
     assert done.returncode == -signal.SIGKILL, f"{stage} was over before it was killed"
 
