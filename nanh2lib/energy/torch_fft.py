@@ -20,7 +20,7 @@ _TYPES = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
 class TorchFFT:
-    """A backend in the sense of `scipy.fft.set_backend`."""
+    """A backend in the sense of ``scipy.fft.set_backend``."""
 
     __ua_domain__ = "numpy.scipy.fft"
 
