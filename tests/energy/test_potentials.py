@@ -67,6 +67,7 @@ def test_hashes_tell_potentials_and_options_apart_and_hold_still():
     assert len(set(hashes.values())) == len(POTENTIALS)
     assert all(len(value) == 16 for value in hashes.values())
     assert potential_hash("gpaw", cutoff=400.0) == potential_hash("gpaw") == potential_hash("gpaw", log="out.txt")
+    assert potential_hash("gpaw", empty_bands=8) == potential_hash("gpaw")  # what is above the gap changes nothing
     assert potential_hash("gpaw", cutoff=600.0) != potential_hash("gpaw")
     lj = "ase.calculators.lj:LennardJones"
     assert potential_hash(lj, sigma=1.0, epsilon=2.0) == potential_hash(lj, epsilon=2.0, sigma=1.0)
