@@ -3,7 +3,8 @@
     .venv/bin/python scripts/update_golden.py results/smoke
 
 Look at every line that it prints before committing: a golden number changes only for a reason that the commit names.
-New files come without tolerances: numbers must then be equal, until somebody has measured their spread over seeds.
+New files come without tolerances: numbers must then be equal, until somebody has measured their spread over seeds
+(``scripts/measure_spread.py``).
 """
 
 from __future__ import annotations

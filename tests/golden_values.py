@@ -1,12 +1,20 @@
-"""Comparison of a notebook's numbers with golden ones at stated tolerances.
+"""Comparison of a notebook's numbers with golden ones, at tolerances that come from the measured spread over seeds.
 
 A golden file ``tests/golden/<profile>/NN_name.json`` holds
 
 ``values``
-    What the notebook wrote.
+    What the notebook wrote with seed 0.
 ``tolerances``
-    By pattern of the place (``energies.*``, shell style; the first that fits counts): ``rel`` and/or ``abs``, and
-    ``why``: where the figure comes from. ``{"any": true, "why": ...}`` asks only for a finite number (wall times).
+    By pattern of the place (``energies.*``, shell style; the first that fits counts), with ``why``:
+
+    ``share``
+        Allowed deviation as a share of the standard deviation of that very number over seeds, as measured by
+        ``scripts/measure_spread.py`` and kept in ``tests/golden/spread/<profile>.json``.
+    ``abs`` and/or ``rel``
+        Smallest deviation that is allowed all the same: rounding of what is written, or float32 on another machine.
+        Alone, it serves numbers that do not depend on the seed.
+    ``any``
+        True asks only for a finite number (wall times).
 
 Numbers without a tolerance, and all text, must be equal. A place that is missing or new is a difference too.
 """
@@ -15,23 +23,39 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "golden"
+KEYS = {"share", "rel", "abs", "any"}
+
+
+def spread_file(profile: str) -> Path:
+    return FOLDER / "spread" / f"{profile}.json"
+
+
+def read_spread(profile: str, name: str) -> dict[str, float]:
+    """Standard deviation over seeds of each number of a notebook, by place; empty where nothing was measured."""
+    path = spread_file(profile)
+    if not path.exists():
+        return {}
+    measured = json.loads(path.read_text(encoding="utf-8"))["notebooks"].get(name, {})
+    return {place: statistics.stdev(values) for place, values in measured.items()}
 
 
 def read_golden(profile: str, name: str) -> dict[str, Any]:
+    """Values and tolerances of a golden file, and the measured ``spread`` of each place."""
     path = FOLDER / profile / f"{name}.json"
     golden = json.loads(path.read_text(encoding="utf-8"))
     assert set(golden) == {"values", "tolerances"}, f"{path}: needs exactly 'values' and 'tolerances'"
     for pattern, tolerance in golden["tolerances"].items():
         assert tolerance.get("why"), f"{path}: tolerance of {pattern} gives no reason"
-        assert set(tolerance) - {"why"} <= {"rel", "abs", "any"}, f"{path}: odd tolerance for {pattern}"
+        assert set(tolerance) - {"why"} <= KEYS, f"{path}: odd tolerance for {pattern}"
         assert set(tolerance) - {"why"}, f"{path}: tolerance of {pattern} allows nothing"
-    return golden
+    return {**golden, "spread": read_spread(profile, name)}
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -46,8 +70,18 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def tolerance_for(place: str, tolerances: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    return next((given for pattern, given in tolerances.items() if fnmatchcase(place, pattern)), {})
+def rule_for(place: str, golden: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the golden file says of a place, as it stands there."""
+    return next((given for pattern, given in golden["tolerances"].items() if fnmatchcase(place, pattern)), {})
+
+
+def tolerance_for(place: str, golden: Mapping[str, Any]) -> dict[str, Any]:
+    """Allowed deviation at a place: ``abs``, ``rel``, ``any``; the share of the measured spread is worked out."""
+    rule = rule_for(place, golden)
+    allowed = {key: rule[key] for key in ("abs", "rel", "any") if key in rule}
+    if "share" in rule:
+        allowed["abs"] = max(allowed.get("abs", 0.0), rule["share"] * golden.get("spread", {}).get(place, 0.0))
+    return allowed
 
 
 def agrees(found: Any, expected: Any, tolerance: Mapping[str, Any]) -> bool:
@@ -65,8 +99,7 @@ def differences(found: Any, golden: Mapping[str, Any]) -> list[str]:
     lines = [f"{place}: missing, expected {there[place]!r}" for place in there.keys() - here.keys()]
     lines += [f"{place}: {here[place]!r} has no golden value" for place in here.keys() - there.keys()]
     for place in sorted(here.keys() & there.keys()):
-        tolerance = tolerance_for(place, golden["tolerances"])
+        tolerance = tolerance_for(place, golden)
         if not agrees(here[place], there[place], tolerance):
-            allowed = {key: value for key, value in tolerance.items() if key != "why"} or "exact"
-            lines.append(f"{place}: {here[place]!r}, expected {there[place]!r} ({allowed})")
+            lines.append(f"{place}: {here[place]!r}, expected {there[place]!r} ({tolerance or 'exact'})")
     return sorted(lines)

@@ -11,6 +11,7 @@ import nbformat
 
 MAX_CELL_LINES = 15
 MAX_FUNCTION_LINES = 10
+MAX_FUNCTIONS = 1
 MIN_EXERCISES = 3
 PARAMETERS = {"PROFILE", "SEED", "RESULTS_DIR"}
 SECTIONS = {
@@ -31,6 +32,9 @@ def complaints(path: Path) -> list[str]:
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             lines += [f"cell {number}: {complaint}" for complaint in _cell_complaints(cell)]
+    functions = sum(len(_functions(cell)) for cell in notebook.cells if cell.cell_type == "code")
+    if functions > MAX_FUNCTIONS:
+        lines.append(f"{functions} functions are defined, at most {MAX_FUNCTIONS}: logic belongs into the package")
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     lines += _exercise_complaints(notebook.cells)
     lines += [f"no {name} in the text" for name, pattern in SECTIONS.items() if not re.search(pattern, prose, re.I)]
@@ -70,6 +74,16 @@ def _parameter_complaints(cells: list[Any]) -> list[str]:
     return [] if names == PARAMETERS else [f"the parameters cell sets {sorted(names)}, expected {sorted(PARAMETERS)}"]
 
 
+def _tree(cell: Any) -> ast.Module:
+    """Syntax tree of a cell without IPython's own commands."""
+    return ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))))
+
+
+def _functions(cell: Any) -> list[ast.AST]:
+    """Definitions of functions, nameless ones too."""
+    return [node for node in ast.walk(_tree(cell)) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+
+
 def _cell_complaints(cell: Any) -> list[str]:
     found = []
     length = len([line for line in cell.source.splitlines() if line.strip()])
@@ -77,8 +91,7 @@ def _cell_complaints(cell: Any) -> list[str]:
         found.append(f"{length} lines, at most {MAX_CELL_LINES}")
     if cell.outputs or cell.execution_count is not None:
         found.append("has outputs; run nbstripout")
-    source = "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(cell)):
         if isinstance(node, _LOGIC):
             found.append(f"{type(node).__name__} on line {node.lineno}: logic belongs into the package")
         if isinstance(node, ast.FunctionDef):

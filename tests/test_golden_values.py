@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.golden_values import differences
+from tests.golden_values import differences, tolerance_for
 
 GOLDEN = {
     "values": {"energy": -18.161, "counts": [3, 4], "group": "Fddd", "seconds": 1.0, "ok": True},
@@ -44,3 +44,16 @@ def test_any_other_change_is_named(change):
     lines = differences(found(**change), GOLDEN)
     assert lines
     assert all(line.split(":")[0].split(".")[0] in change for line in lines)
+
+
+@pytest.mark.parametrize(("spread", "allowed"), [(0.4, 0.2), (0.0, 0.01), (None, 0.01)])
+def test_a_share_of_the_measured_spread_is_allowed_or_else_the_floor(spread, allowed):
+    rule = {"share": 0.5, "abs": 0.01, "why": "half the spread; rounding"}
+    golden = {
+        "values": {"loss": 1.0},
+        "tolerances": {"loss": rule},
+        "spread": {} if spread is None else {"loss": spread},
+    }
+    assert tolerance_for("loss", golden) == {"abs": allowed}
+    assert differences({"loss": 1.0 + 0.99 * allowed}, golden) == []
+    assert differences({"loss": 1.0 + 1.01 * allowed}, golden)

@@ -37,6 +37,19 @@ def _add_logic(notebook):
     notebook.cells.insert(3, nbformat.v4.new_code_cell("while False:\n    pass"))
 
 
+def _add_functions(notebook):
+    notebook.cells.insert(3, nbformat.v4.new_code_cell("def twice(x):\n    return 2 * x\n\n\nhalf = lambda x: x / 2"))
+
+
+def _add_long_function(notebook):
+    lines = [f"    x += {k}" for k in range(10)]
+    notebook.cells.insert(3, nbformat.v4.new_code_cell("\n".join(["def longer(x):", *lines, "    return x"])))
+
+
+def _add_long_cell(notebook):
+    notebook.cells.insert(3, nbformat.v4.new_code_cell("\n".join(f"x{k} = {k}" for k in range(16))))
+
+
 def _add_parameter(notebook):
     cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     cell.source += "\nCOUNT = 3"
@@ -50,6 +63,9 @@ def _add_parameter(notebook):
         (_drop_exercises, "2 exercises, at least 3"),
         (_print_output, "has outputs"),
         (_add_logic, "While on line 1"),
+        (_add_functions, "2 functions are defined"),
+        (_add_long_function, "function longer has 12 lines"),
+        (_add_long_cell, "16 lines, at most 15"),
         (_add_parameter, "the parameters cell sets"),
     ],
 )
