@@ -65,10 +65,9 @@ def test_every_single_changed_number_turns_the_comparison_red(name):
     ]
     assert numbers, "a notebook without numbers tests nothing"
     for place, value in numbers:
-        tolerance = tolerance_for(place, golden["tolerances"])
-        step = (
-            math.inf if tolerance.get("any") else tolerance.get("abs", 0) + abs(value) * tolerance.get("rel", 0) * 2 + 1
-        )
+        tolerance = tolerance_for(place, golden)
+        allowed = tolerance.get("abs", 0) + abs(value) * tolerance.get("rel", 0)
+        step = math.inf if tolerance.get("any") else 1.1 * allowed + 1e-6
         assert differences(_changed(golden["values"], place, value + step), golden), place
 
 
