@@ -20,7 +20,7 @@ from nanh2lib.pipeline.model import TrainingSet
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
 from nanh2lib.validation import ValidationSettings, shortest_contacts, validate
 
-JUDGED = 60
+JUDGED = 40
 """Guided samples whose energy is asked for."""
 BOOTSTRAP = 2000
 

@@ -115,7 +115,7 @@ def test_strength_means_the_same_for_every_solver():
 def test_a_guided_step_is_that_of_diffusers_less_the_gradient_at_z_t(models, kind):
     """z_{t-1} = DDPM step - w s_t grad E_std(z_t), with s_t = 1 or sigma_t^2, at every step of a run."""
     noise_model, weight, number = models.noise, 0.7, torch.zeros(9, dtype=torch.int64)
-    settings = SamplingSettings(count=9, guidance_scale=weight, guidance_schedule=kind, snapshots=61)
+    settings = SamplingSettings(count=9, guidance_scale=weight, guidance_schedule=kind, snapshots=1000)
     gradient = PredictedEnergyGradient(noise_model, models.energy)
     _, states, times = denoise(noise_model, number, settings, torch.Generator().manual_seed(5), gradient)
     assert times == (*range(59, -1, -1), -1)

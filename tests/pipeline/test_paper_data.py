@@ -40,7 +40,9 @@ def run_of(few, tmp_path, monkeypatch):
         config = load_config("smoke")
         data = config.model_dump(mode="json") | {"label": {"potential": potential}}
         data["training"] = QUICK | changes
-        return open_run(tmp_path / "run", type(config).from_mapping(data), progress=False)
+        return open_run(
+            tmp_path / (changes.get("structures") or "run"), type(config).from_mapping(data), progress=False
+        )
 
     return make
 
@@ -66,10 +68,9 @@ def test_no_validation_crystal_matches_a_training_crystal(run_of, few):
     assert len(set(data.groups)) < len(data), "some relaxed into one crystal"
     matcher = run.config.training.duplicates.matcher()
     structures = [entry.relaxed_fixed.structure for entry in few]
-    for seed in range(3):
-        training, validation = (rows.tolist() for rows in split_rows(len(data), 0.3, seed, list(data.groups)))
-        assert validation
-        assert not any(matcher.fit(structures[i], structures[j]) for i in training for j in validation)
+    training, validation = (rows.tolist() for rows in split_rows(len(data), 0.3, 0, list(data.groups)))
+    assert validation
+    assert not any(matcher.fit(structures[i], structures[j]) for i in training for j in validation)
 
 
 def test_an_energy_that_the_dataset_lacks_is_named(run_of):
