@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 X = np.linspace(1, 9, 9)
 COUNTS = {"search": {"P2_1/c": 5, "P-1": 3}, "model": {"Pc": 1}}
 SWEEP = ([0, 1], {"E (meV)": [2, 1]})
-HITS = {"P2_1": {"search": (90, 40, np.inf), "model": (9, 4, 20)}}
+HITS = {"P2_1": {"search": {"a": (90, 40, np.inf)}, "model": {"a": (9, 0, 20), "b": (20, 20, np.inf)}}}
 FIGURES = {
     "space_group_histogram": lambda: plots.space_group_histogram(COUNTS),
     "energy_histogram": lambda: plots.energy_histogram({"raw": RANDOM.normal(size=50)}, marks={"alpha": 0.0}),
@@ -32,9 +32,15 @@ FIGURES = {
     "choice_panels": lambda: plots.choice_panels(
         {"T": {"100": {"valid": 1.0}, "1000": {"valid": 2.0}}}, {"valid": "Valid (%)"}, reference={"valid": 1.5}
     ),
-    "budget_curves": lambda: plots.budget_curves({"search": (X, 9 - X, 8 - X, 10 - X)}, levels={"20 meV": 2.0}),
-    "interval_chart": lambda: plots.interval_chart(
-        HITS, xlabel="Evaluations per hit", bounds=[("P2_1", "search")]
+    "budget_curves": lambda: plots.budget_curves(
+        {"P2_1": {"search": (X, 9 - X, 8 - X, 10 - X)}, "C2": {"model": (X, X, X, X)}}, levels={"20 meV": 2.0}
+    ),
+    "interval_panels": lambda: plots.interval_panels(
+        HITS, {"a": "Evaluations per hit", "b": "Evaluations per hit"}, bounds=[("P2_1", "model", "b")], reference=9.0
+    ),
+    "energy_boxes": lambda: plots.energy_boxes(
+        {"P2_1": {"search": {"start": X, "end": X}}}, {"start": "Start (meV)", "end": "End (meV)"},
+        log=["start"], levels={"20 meV": 2.0},
     ),
     "parity_plot": lambda: plots.parity_plot(X, {"chgnet": X + 1}, xlabel="DFT (meV)", ylabel="Potential (meV)"),
     "energy_ranking": lambda: plots.energy_ranking({"DFT": {"alpha": 0.0, "b": 40.0}, "chgnet": {"alpha": 0.0}}),
@@ -53,7 +59,14 @@ def test_every_axis_is_labelled(name):
     for axes in figure.axes:
         labels += [axes.get_xlabel(), axes.get_ylabel()]
     shared = name in ("parity_plot", "loss_curves", "guidance_sweep")
-    by_rows = name in ("interval_chart", "count_bars", "worker_timeline", "choice_panels")
+    by_rows = name in (
+        "interval_panels",
+        "energy_boxes",
+        "budget_curves",
+        "count_bars",
+        "worker_timeline",
+        "choice_panels",
+    )
     assert all(label or shared or by_rows for label in labels), labels
     with_unit = [label for label in labels if label and label not in UNITLESS and "$t$" not in label]
     assert all("(" in label or "$" in label for label in with_unit), with_unit
@@ -103,7 +116,28 @@ def test_nan_is_refused_with_its_count():
     with pytest.raises(InputError, match="not in"):
         plots.noise_schedule_plot({"bad": [1.2, 0.5]})
     with pytest.raises(InputError, match="nothing to draw"):
-        plots.interval_chart({}, xlabel="x")
+        plots.interval_panels({"P2_1": {}}, {"a": "x"})
+    with pytest.raises(InputError, match="start energies of 'search' in P2_1: 1 of 2"):
+        plots.energy_boxes({"P2_1": {"search": {"start": [1.0, np.nan]}}}, {"start": "E (meV)"})
+    with pytest.raises(InputError, match="four columns differ"):
+        plots.budget_curves({"P2_1": {"search": (X, X, X, X[1:])}})
+
+
+def test_bounds_are_drawn_open_and_endless_intervals_with_arrows():
+    figure = FIGURES["interval_panels"]()
+    first, second = figure.axes
+    markers = {line.get_marker(): line for axes in (first, second) for line in axes.lines if len(line.get_xdata()) == 1}
+    assert {"<", ">", "o", "s"} <= set(markers)
+    value = [line for line in second.lines if line.get_marker() == "s"]
+    assert value[0].get_markerfacecolor() == second.get_facecolor()
+    assert [text.get_text().strip() for text in second.texts] == ["no hit"]
+    assert markers["o"].get_markerfacecolor() == markers["o"].get_markeredgecolor()
+
+
+def test_boxes_hold_the_middle_half():
+    figure = plots.energy_boxes({"P2_1": {"search": {"end": np.arange(101.0)}}}, {"end": "E (meV)"})
+    (box,) = figure.axes[0].patches
+    assert (box.get_x(), box.get_width()) == (25.0, 50.0)
 
 
 def test_symbols_become_mathtext():

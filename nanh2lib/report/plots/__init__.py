@@ -8,6 +8,7 @@ from nanh2lib.report.plots.dataset import (
     space_group_histogram,
     volume_energy_scatter,
 )
+from nanh2lib.report.plots.efficiency import budget_curves, energy_boxes, interval_panels
 from nanh2lib.report.plots.energies import (
     energy_ranking,
     energy_volume_curve,
@@ -16,9 +17,7 @@ from nanh2lib.report.plots.energies import (
 )
 from nanh2lib.report.plots.lines import count_bars, line_plot, scatter_groups
 from nanh2lib.report.plots.model import (
-    budget_curves,
     guidance_sweep,
-    interval_chart,
     loss_curves,
     noise_schedule_plot,
 )
@@ -39,11 +38,12 @@ __all__ = [
     "contact_bars",
     "contact_distributions",
     "count_bars",
+    "energy_boxes",
     "energy_histogram",
     "energy_ranking",
     "energy_volume_curve",
     "guidance_sweep",
-    "interval_chart",
+    "interval_panels",
     "line_plot",
     "loss_curves",
     "noise_schedule_plot",

@@ -1,8 +1,8 @@
-"""Figures of the generative model: training, noise, guidance, and what it saves."""
+"""Figures of the generative model: training, noise, guidance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +14,8 @@ from nanh2lib.report.plots.style import (
     ReportFigure,
     cycle_colors,
     finite_array,
-    guide_line,
     ink,
     new_figure,
-    quiet,
     styled,
 )
 
@@ -139,110 +137,4 @@ def guidance_sweep(
         axes.yaxis.set_label_coords(-0.13, 0.5)
     panels[-1].set_xticks(x, [f"{value:g}" for value in x_values])
     panels[-1].set_xlabel(xlabel)
-    return figure
-
-
-@styled
-def budget_curves(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]],
-    *,
-    ylabel: str = "Best energy above α-NaNH$_2$\n(meV per formula unit)",
-    xlabel: str = "Energy evaluations",
-    levels: Mapping[str, float] | None = None,
-    log: bool = True,
-) -> ReportFigure:
-    """Draw the best energy found against the evaluations spent, with intervals.
-
-    Parameters
-    ----------
-    curves : mapping
-        (evaluations (n,), middle (n,), low (n,), high (n,)) by method.
-    ylabel, xlabel : str
-    levels : mapping, optional
-        Named horizontal lines, e.g. ``{"20 meV above alpha": 20.0}``.
-    log : bool
-        Logarithmic evaluations.
-
-    Raises
-    ------
-    InputError
-        Lengths differ or values are NaN.
-    """
-    figure, (axes,) = new_figure(6.6, 4.2)
-    palette = cycle_colors(len(curves))
-    for k, (name, columns) in enumerate(curves.items()):
-        x, middle, low, high = (finite_array(column, f"budget curve {name!r}") for column in columns)
-        if not len(x) == len(middle) == len(low) == len(high):
-            raise InputError(f"budget curve {name!r}: its four columns differ in length")
-        axes.step(x, middle, where="post", color=palette[k], linestyle=DASHES[k % len(DASHES)], label=name)
-        axes.fill_between(x, low, high, step="post", color=palette[k], alpha=0.16, linewidth=0)
-    for name, level in (levels or {}).items():
-        guide_line(axes, y=level, label=name)
-    if log:
-        axes.set_xscale("log")
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.legend()
-    return figure
-
-
-@styled
-def interval_chart(
-    groups: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    *,
-    xlabel: str,
-    log: bool = True,
-    reference: float | None = None,
-    bounds: Sequence[tuple[str, str]] = (),
-) -> ReportFigure:
-    """Draw values with intervals as a forest plot, e.g. evaluations per hit by template and method.
-
-    Parameters
-    ----------
-    groups : mapping of mapping
-        (value, low, high) by row, by group; an infinite high end runs to the edge with an arrow.
-    xlabel : str
-        With unit.
-    log : bool
-    reference : float, optional
-        Dashed vertical line.
-    bounds : sequence of (group, row)
-        Rows whose value is only a one-sided bound: drawn open.
-
-    Raises
-    ------
-    InputError
-        Nothing to draw.
-    """
-    rows = [(group, name, *triple) for group, members in groups.items() for name, triple in members.items()]
-    if not rows:
-        raise InputError("interval chart: nothing to draw; give {group: {row: (value, low, high)}}")
-    names = list(dict.fromkeys(name for _, name, *_ in rows))
-    palette = dict(zip(names, cycle_colors(len(names)), strict=True))
-    figure, (axes,) = new_figure(6.6, 0.34 * len(rows) + 0.35 * len(groups) + 1.0)
-    finite = [value for row in rows for value in row[2:] if np.isfinite(value)]
-    edge = max(finite) * (1.6 if log else 1.1)
-    y, ticks, labels = 0.0, [], []
-    for group, members in groups.items():
-        axes.text(0.0, y, f" {group}", transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=10)
-        axes.axhline(y, color=quiet(), linewidth=0.8)
-        y += 1
-        for name, (value, low, high) in members.items():
-            axes.plot([low, min(high, edge)], [y, y], color=palette[name], linewidth=2.2, solid_capstyle="butt")
-            if not np.isfinite(high):
-                axes.plot([edge], [y], marker=">", color=palette[name], clip_on=False)
-            face = "none" if (group, name) in set(bounds) else palette[name]
-            marker = MARKERS[names.index(name) % len(MARKERS)]
-            axes.plot([value], [y], marker=marker, markersize=8, markerfacecolor=face, markeredgecolor=palette[name])
-            ticks.append(y)
-            labels.append(name)
-            y += 1
-    axes.set_yticks(ticks, labels)
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    if log:
-        axes.set_xscale("log")
-    if reference is not None:
-        axes.axvline(reference, color=ink(), linestyle="--", linewidth=1.0, alpha=0.7)
-    axes.set_xlabel(xlabel)
     return figure

@@ -1,0 +1,124 @@
+"""Tables of the committed study of search efficiency: what each part buys, and whether the goal is reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from nanh2lib.report.efficiency import (
+    HELD_OUT,
+    LEVELS,
+    EfficiencyStudy,
+    Interval,
+    cost_of,
+    method_label,
+    saving_of,
+    with_training,
+)
+from nanh2lib.report.numbers import NOT_PRINTED
+
+PROPOSED_BY = {"random": "uniform draws", "pyxtal": "PyXtal", "paper": "supplement's model"}
+
+
+def ablation_frame(study: EfficiencyStudy, template: str, level: str = "a") -> pd.DataFrame:
+    """What each part of a method buys on one template.
+
+    Parameters
+    ----------
+    study : EfficiencyStudy
+    template : str
+    level : {"a", "b", "c"}
+        Of evaluations per hit and of savings.
+
+    Returns
+    -------
+    DataFrame
+        One row a method: its parts, relaxations, hits of all levels, and the numbers of one level with
+        95 % intervals; "> " marks one-sided bounds.
+    """
+    lines = {}
+    for name, numbers in study.methods(template).items():
+        hits = numbers["hits"]
+        charged = numbers["training_evaluations"]
+        lines[method_label(name)] = {
+            **_parts(study, name),
+            "relaxations": str(numbers["relaxations"]),
+            "seeds": str(len(numbers["seeds"])),
+            "hits a / b / c": " / ".join(str(_or_dash(hits[key].get("hits"))) for key in LEVELS),
+            f"evaluations per hit ({level})": _words(cost_of(hits[level]), 0),
+            "saving": _words(saving_of(hits[level]), 1),
+            "saving, training charged": _words(saving_of(with_training(numbers)[level]), 1) if charged else NOT_PRINTED,
+            "training calls": str(charged) if charged else NOT_PRINTED,
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def goal_frame(study: EfficiencyStudy, names: Sequence[str], *, goal: float = 5.0, floor: float = 2.0) -> pd.DataFrame:
+    """Whether savings reach a goal, template by template and level by level.
+
+    Parameters
+    ----------
+    study : EfficiencyStudy
+    names : sequence of str
+        Methods by their names in the summary; those that a template lacks are left out.
+    goal, floor : float
+        Reached: the saving is at least ``goal`` and the lower end of its interval above ``floor``. Where
+        random search had no hit there is no ratio, and no verdict.
+
+    Returns
+    -------
+    DataFrame
+        One row a template and method; for each level the saving and ``"yes"``, ``"no"`` or a dash.
+    """
+    lines = {}
+    for template in study.templates:
+        methods = study.methods(template)
+        for name in (name for name in names if name in methods):
+            cells = {}
+            for level in LEVELS:
+                hits = methods[name]["hits"][level]
+                found = saving_of(hits)
+                cells[f"saving ({level})"] = _words(found, 1)
+                verdict = NOT_PRINTED
+                if found is not None and not found[1]:
+                    (value, low, _), _ = found
+                    verdict = "yes" if value >= goal and low > floor else "no"
+                elif hits.get("hits") == 0:
+                    verdict = "no"
+                cells[f"reached ({level})"] = verdict
+            lines[f"{template}: {method_label(name)}"] = cells
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def _parts(study: EfficiencyStudy, name: str) -> dict[str, str]:
+    """Parts of a method as its committed settings name them."""
+    method, variant = name.split(", ", 1)
+    held_out, method = HELD_OUT in method, method.replace(HELD_OUT, "")
+    settings = study.variants.get(f"{method}{'-heldout' if held_out else ''}-{variant}", {})
+    guided = settings.get("guide", "none")
+    if method == "paper_guided":
+        guided = f"w = {settings.get('sampling', {}).get('guidance_scale', NOT_PRINTED)}"
+    return {
+        "proposed by": PROPOSED_BY.get(method.removesuffix("_guided"), "geometric model"),
+        "guided": "no" if guided == "none" else str(guided),
+        "downhill": "yes" if settings.get("downhill") else "no",
+        "best of": str(settings.get("oversample", 1)),
+    }
+
+
+def _or_dash(value: Any) -> Any:
+    return NOT_PRINTED if value is None else value
+
+
+def _words(found: tuple[Interval, bool] | None, digits: int) -> str:
+    """``"120 (80 to 210)"``, ``"> 240"``, or a dash."""
+    if found is None:
+        return NOT_PRINTED
+    (value, low, high), is_bound = found
+    if is_bound:
+        return f"> {value:.{digits}f}"
+    ends = [f"{end:.{digits}f}" if math.isfinite(end) else "∞" for end in (low, high)]
+    return f"{value:.{digits}f} ({ends[0]} to {ends[1]})"

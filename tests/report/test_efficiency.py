@@ -1,0 +1,214 @@
+"""The study of search efficiency as pages show it: read from its files, never estimated again."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.search_efficiency.judged import RELAXATION_COLUMNS, RESULTS, SAMPLE_COLUMNS
+from benchmarks.search_efficiency.summary import BUDGETS, write_summary
+from benchmarks.search_efficiency.tables import append_row
+from nanh2lib.errors import InputError
+from nanh2lib.pipeline.run import write_json
+from nanh2lib.report import plots
+from nanh2lib.report.efficiency import (
+    best_so_far,
+    budget_data,
+    counted_label,
+    energy_data,
+    hit_costs,
+    method_label,
+    read_study,
+    savings,
+    validity_data,
+    without_intervals,
+)
+from nanh2lib.report.efficiency_tables import ablation_frame, goal_frame
+
+ALPHA = -18.161
+RANDOM, MODEL, HELD = "random (60 in 3 seeds)", "geometric, all parts (20 in 2 seeds)", "geometric, all parts, held out"
+
+
+def add(folder, number, meV, *, seeds, method="random", variant="default", held_out=False, energy=True):
+    name = f"{method}-{variant}-{held_out}-{number}"
+    low = ALPHA + meV / 1000
+    row = {
+        "method": method, "variant": variant, "held_out": held_out, "seed": number % seeds, "template": "P2_1/c",
+        "hall_number": 81, "units": 8, "sample_id": name, "valid_before": False, "evaluations": 40 + number % 7,
+        "energy_start": low + 2.0, "energy_final": low if energy else None, "converged": energy,
+        "matches_alpha": False, "duplicate_of": None, "in_training": "no",
+    }  # fmt: skip
+    append_row(folder / "relaxations.csv", RELAXATION_COLUMNS, row)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Random relaxations from 60 meV up, one of them failed; a model whose samples reach 9 meV; a strange method."""
+    folder = tmp_path_factory.mktemp("efficiency")
+    for i in range(60):
+        add(folder, i, 60.0 + 2 * ((37 * i) % 60), seeds=3, energy=i != 7)
+    for i in range(20):
+        add(folder, i, 9.0 + 5 * i, seeds=2, method="geometric")
+        add(folder, i, 200.0 + i, seeds=2, method="geometric", held_out=True)
+        add(folder, i, 200.0 + i, seeds=1, method="random", variant="odd")
+    batch = dict.fromkeys(SAMPLE_COLUMNS, 0) | {"variant": "default", "held_out": False, "template": "P2_1/c"}
+    batch |= {"drawn": 50, "valid": 10, "valid_at_0.7": 25, "symmetry": 50, "proposed": 20, "seconds": 2.0}
+    for method, calls in (("random", 0), ("geometric", 1000)):
+        append_row(folder / "samples.csv", SAMPLE_COLUMNS, batch | {"method": method, "training_evaluations": calls})
+    parts = {"oversample": 10, "downhill": {"steps": 120}, "guide": "x0", "steering": False}
+    write_json(folder / "variants.json", {"random-default": {"oversample": 1}, "geometric-default": parts})
+    write_json(folder / "alpha.json", {"energy_ev_per_fu": ALPHA})
+    write_summary(folder, resamples=100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    return read_study(folder)
+
+
+def test_methods_come_in_the_order_of_figures_and_held_out_last(study):
+    assert [method_label(name) for name in study.methods("P2_1/c")] == [
+        "random", "geometric, all parts", "random, odd", "geometric, all parts, held out",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="not judged; choose one of P2_1/c"):
+        study.methods("Fddd")
+    assert counted_label("random, default", {"relaxations": 5, "seeds": [0]}) == "random (5 in 1 seed)"
+
+
+def test_rows_of_a_method_are_its_own(study):
+    for name, numbers in study.methods("P2_1/c").items():
+        rows = study.rows("P2_1/c", name)
+        assert len(rows) == numbers["relaxations"]
+        assert rows["evaluations"].sum() == numbers["evaluations"]
+
+
+def test_costs_and_bounds_are_those_of_the_summary(study):
+    intervals, bounds = hit_costs(study)
+    numbers = study.methods("P2_1/c")["geometric, default"]["hits"]["b"]
+    value, low, high = intervals["P2_1/c"][MODEL]["b"]
+    assert value == numbers["evaluations_per_hit"]
+    assert low <= value <= high
+    assert ("P2_1/c", RANDOM, "c") in bounds
+    limit, low, high = intervals["P2_1/c"][RANDOM]["c"]
+    assert limit == low == study.methods("P2_1/c")["random, default"]["hits"]["c"]["evaluations_per_hit_above"]
+    assert math.isinf(high)
+    plots.interval_panels(intervals, dict.fromkeys("abc", "Evaluations per hit"), bounds=bounds)
+
+
+def test_savings_with_and_without_the_charge_for_training(study):
+    intervals, bounds = savings(study, "a")
+    cells = intervals["P2_1/c"][MODEL]
+    assert cells["training"][0] < cells["search"][0]
+    assert bounds == set()
+    assert RANDOM not in intervals["P2_1/c"]
+    without = next(cells for name, cells in intervals["P2_1/c"].items() if name.startswith(HELD))
+    assert without == {}  # no hit, nothing saved: shown as such
+    _, bounds = savings(study, "b")
+    assert ("P2_1/c", MODEL, "search") in bounds
+    plots.interval_panels(intervals, {"search": "Saving", "training": "Saving"}, reference=1.0)
+
+
+def test_best_energy_agrees_with_the_summary_at_its_budgets(study):
+    for name, numbers in study.methods("P2_1/c").items():
+        rows = study.rows("P2_1/c", name)
+        _, best = best_so_far(rows, BUDGETS)
+        spent = rows.groupby("seed")["evaluations"].sum().min()
+        for k, budget in enumerate(BUDGETS):
+            known = numbers["best_mev_above_alpha_by_budget"][str(int(budget))]
+            if budget <= spent:
+                assert 1e3 * (best[:, k].mean() - ALPHA) == pytest.approx(known, abs=1e-3)
+            else:
+                assert known is None
+
+
+def test_curves_fall_and_begin_with_what_training_cost(study):
+    plain, charged = budget_data(study), budget_data(study, charged=True)
+    for x, middle, low, high in plain["P2_1/c"].values():
+        assert np.diff(x).min() > 0
+        assert np.diff(middle).max() <= 0
+        assert ((low <= middle) & (middle <= high)).all()
+    assert charged["P2_1/c"][MODEL][0] - plain["P2_1/c"][MODEL][0] == pytest.approx(1000.0)
+    assert charged["P2_1/c"][RANDOM][0] == pytest.approx(plain["P2_1/c"][RANDOM][0])
+    plots.budget_curves(plain)
+
+
+def test_a_seed_that_never_ends_has_no_curve(study):
+    rows = study.rows("P2_1/c", "random, default").assign(energy_final=np.nan)
+    assert best_so_far(rows) is None
+    assert best_so_far(rows.iloc[:0]) is None
+
+
+def test_energies_and_validity(study):
+    energies = energy_data(study)["P2_1/c"]
+    assert len(energies[RANDOM]["end"]) == 59  # one failed
+    assert energies[MODEL]["end"].min() == pytest.approx(9.0)
+    assert energies[MODEL]["start"].min() == pytest.approx(2009.0)
+    plots.energy_boxes({"P2_1/c": energies}, {"start": "Start (meV)", "end": "End (meV)"}, log=["start"])
+    bars = validity_data(study)
+    row = "P2_1/c: geometric, all parts (50 drawn)"
+    assert (bars["full limits"][row], bars["limits × 0.7"][row]) == (20.0, 50.0)
+    assert len(bars["full limits"]) == 2
+
+
+def test_ablation_table_names_parts_from_the_committed_settings(study):
+    frame = ablation_frame(study, "P2_1/c", "b")
+    model, random = frame.loc["geometric, all parts"], frame.loc["random"]
+    assert list(model[["proposed by", "guided", "downhill", "best of"]]) == ["geometric model", "x0", "yes", "10"]
+    assert list(random[["proposed by", "guided", "downhill", "best of"]]) == ["uniform draws", "no", "no", "1"]
+    assert random["evaluations per hit (b)"].startswith("> ")
+    assert random["saving, training charged"] == "–"
+    assert re.fullmatch(r"> [\d.]+", model["saving"])
+    assert float(model["saving, training charged"][2:]) < float(model["saving"][2:])
+    assert model["hits a / b / c"] == "11 / 3 / 9"
+    assert model["training calls"] == "1000"
+    assert re.fullmatch(r"\d+ \(\d+ to (\d+|∞)\)", model["evaluations per hit (b)"])
+
+
+def test_a_goal_counts_as_reached_by_value_and_lower_end(study):
+    names = ["geometric, default", "geometric held out, default", "geometric, guided"]
+    frame = goal_frame(study, names)
+    assert list(frame.index) == ["P2_1/c: geometric, all parts", "P2_1/c: geometric, all parts, held out"]
+    mine = frame.iloc[0]
+    value, low, _ = savings(study, "a")[0]["P2_1/c"][MODEL]["search"]
+    assert mine["reached (a)"] == ("yes" if value >= 5 and low > 2 else "no")
+    assert mine["reached (b)"] == "–"  # random search has no hit: no ratio
+    assert set(frame.iloc[1][["reached (a)", "reached (b)"]]) == {"no"}
+    assert goal_frame(study, names, goal=value, floor=0.0).iloc[0]["reached (a)"] == ("yes" if low > 0 else "no")
+    assert goal_frame(study, names, goal=value + 0.01, floor=0.0).iloc[0]["reached (a)"] == "no"
+
+
+def test_another_resampling_changes_intervals_only(folder, study, tmp_path):
+    for name in ("relaxations.csv", "samples.csv", "alpha.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    again = write_summary(tmp_path, resamples=20)
+    assert again != study.summary
+    assert without_intervals(again) == without_intervals(study.summary)
+    changed = json.loads(json.dumps(study.summary))
+    changed["templates"]["P2_1/c"]["random, default"]["hits"]["a"]["hits"] += 1
+    assert without_intervals(changed) != without_intervals(study.summary)
+
+
+def test_files_that_do_not_belong_together_are_refused(folder, tmp_path):
+    with pytest.raises(InputError, match=r"no complete results.*summary\.json"):
+        read_study(tmp_path)
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    add(tmp_path, 99, 70.0, seeds=3)
+    with pytest.raises(InputError, match=r"^[^()]*61 rows of random, default on P2_1/c, summary.json says 60"):
+        read_study(tmp_path)
+    (tmp_path / "summary.json").write_text("[1, 2]")
+    with pytest.raises(InputError, match="no complete results"):
+        read_study(tmp_path)
+
+
+def test_the_committed_results_can_be_drawn():
+    if not (RESULTS / "summary.json").exists():
+        pytest.skip("no committed results")
+    study = read_study()
+    intervals, bounds = hit_costs(study)
+    plots.interval_panels(intervals, dict.fromkeys("abc", "Evaluations per hit"), bounds=bounds)
+    plots.energy_boxes(energy_data(study), {"start": "Start (meV)", "end": "End (meV)"}, log=["start"])
+    assert all(len(ablation_frame(study, template)) for template in study.templates)
