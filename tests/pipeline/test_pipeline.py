@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nanh2lib.cli.app import run as nanh2
 from nanh2lib.config import load_config
 from nanh2lib.pipeline.labels import label_stage
 from nanh2lib.pipeline.model import draw, sample_stage, train, training_set
@@ -113,24 +114,15 @@ def test_a_second_pass_repeats_nothing(tiny_run):
     assert store.ids() == before
 
 
-def test_a_killed_search_goes_on_and_ends_the_same(tmp_path, config_file):
+def test_a_killed_search_goes_on_and_ends_the_same(tmp_path, config_file, capsys):
     settings = {**TINY, "search": {**TINY["search"], "per_setting": 12, "max_draws_per_setting": 60}}
     config = tmp_path / "more.yaml"
     config.write_text(yaml.safe_dump(settings))
-    command = [
-        sys.executable,
-        "-m",
-        "nanh2lib.cli",
-        "search",
-        "--profile",
-        "smoke",
-        "--config",
-        str(config),
-        "-q",
-        "--json",
-    ]
+    command = ["search", "--profile", "smoke", "--config", str(config), "-q", "--json"]
     killed = subprocess.Popen(
-        [*command, "--run", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "nanh2lib.cli", *command, "--run", str(tmp_path / "killed")],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     database = tmp_path / "killed" / "candidates.db"
     for _ in range(600):
@@ -142,8 +134,8 @@ def test_a_killed_search_goes_on_and_ends_the_same(tmp_path, config_file):
     killed.wait()
     results = []
     for name in ("killed", "whole"):
-        done = subprocess.run([*command, "--run", str(tmp_path / name)], capture_output=True, text=True, check=True)
-        results.append(json.loads(done.stdout))
+        assert nanh2([*command, "--run", str(tmp_path / name)]) == 0
+        results.append(json.loads(capsys.readouterr().out))
     ids = [sorted(open_run(tmp_path / name, load_config("smoke", config)).store.ids()) for name in ("killed", "whole")]
     assert ids[0] == ids[1]
     assert results[0]["space_groups"] == results[1]["space_groups"]
