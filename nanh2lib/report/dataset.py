@@ -287,3 +287,51 @@ def first_principles_comparison(
             key: label.energy_per_fu for key, label in labels.items() if isinstance(label, EnergyResult)
         }
     return compared
+
+
+def first_principles_account(
+    entries: Sequence[Candidate], reference: Mapping[tuple[str, str], float]
+) -> dict[str, dict[str, int]]:
+    """How many crystals have first-principles energies, by setting and by how far they were relaxed.
+
+    Parameters
+    ----------
+    entries : sequence of Candidate
+    reference : mapping
+        As for `first_principles_comparison`.
+
+    Returns
+    -------
+    dict
+        Numbers by frame (one of `nanh2lib.store.dataset.FRAMES`, and ``"together"``) for each
+        setting that has any, by its label, and for ``"all settings"``.
+    """
+    counts = {frame: setting_counts([e for e in entries if (frame, e.id) in reference]) for frame in FRAMES}
+    labels = [label for label in setting_counts(entries) if any(label in counts[frame] for frame in FRAMES)]
+    table = {label: {frame: counts[frame].get(label, 0) for frame in FRAMES} for label in labels}
+    table["all settings"] = {frame: sum(counts[frame].values()) for frame in FRAMES}
+    return {label: {**row, "together": sum(row.values())} for label, row in table.items()}
+
+
+def agreement_by_frame(
+    potential: str, energies: Mapping[str, float], reference: Mapping[str, float]
+) -> dict[str, Agreement]:
+    """Agreement over all crystals, and over those of each frame that has three or more.
+
+    Parameters
+    ----------
+    potential : str
+    energies, reference : mapping
+        eV per formula unit by ``"id/frame"``, from `first_principles_comparison`.
+
+    Returns
+    -------
+    dict
+        By ``"all"`` and frame; each takes away a shift of its own.
+    """
+    found = {"all": agreement(potential, energies, reference)}
+    for frame in FRAMES:
+        keys = {key for key in energies if key in reference and key.endswith(f"/{frame}")}
+        if len(keys) >= 3:
+            found[frame] = agreement(potential, {key: energies[key] for key in keys}, reference)
+    return found

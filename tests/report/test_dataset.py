@@ -7,7 +7,14 @@ import pytest
 
 from nanh2lib.crystal.space_group import setting_labels
 from nanh2lib.errors import InputError
-from nanh2lib.report.dataset import agreement, linear_correction
+from nanh2lib.report.dataset import (
+    agreement,
+    agreement_by_frame,
+    first_principles_account,
+    linear_correction,
+    setting_counts,
+)
+from nanh2lib.store.dataset import gpaw_energies, load_dataset
 
 
 def test_a_constant_shift_is_no_error():
@@ -50,3 +57,27 @@ def test_settings_that_share_a_symbol_are_told_apart():
     assert setting_labels([6, 7, 8]) == {6: "P2_1", 7: "P112_1", 8: "P2_111"}
     assert setting_labels([433, 434]) == {433: "R3 (Hall 433)", 434: "R3 (Hall 434)"}  # hexagonal and rhombohedral axes
     assert setting_labels([433]) == {433: "R3"}
+
+
+def test_each_frame_has_a_shift_of_its_own():
+    reference = {f"{i}/{frame}": -16.0 + 0.1 * i for i in range(3) for frame in ("raw", "relaxed")} | {
+        "9/relaxed_fixed": -15
+    }
+    shifts = {"raw": 1.0, "relaxed": 2.0, "relaxed_fixed": 0.0}
+    ours = {key: value + shifts[key.split("/")[1]] for key, value in reference.items()}
+    found = agreement_by_frame("shifted", ours, reference)
+    assert list(found) == ["all", "raw", "relaxed"]
+    assert found["raw"].mean_absolute == pytest.approx(0, abs=1e-12)
+    assert found["relaxed"].offset == pytest.approx(2.0)
+    assert found["all"].count == 7
+    assert found["all"].mean_absolute > 0.4
+
+
+def test_every_first_principles_energy_is_counted_once():
+    entries, reference = load_dataset(), gpaw_energies()
+    table = first_principles_account(entries, reference)
+    assert table["all settings"]["together"] == len(reference) >= 10
+    per_setting = [row["together"] for label, row in table.items() if label != "all settings"]
+    assert sum(per_setting) == len(reference)
+    assert all(per_setting)
+    assert table.keys() <= {*setting_counts(entries), "all settings"}
