@@ -147,7 +147,7 @@ def relaxation_frame(path: str | Path | None = None) -> tuple[pd.DataFrame, dict
     """
     path = project_root() / RELAXATIONS if path is None else Path(path)
     if not path.is_file():
-        return pd.DataFrame(), {}
+        return pd.DataFrame(), relaxation_summary({"rows": {}})
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         lines = []
