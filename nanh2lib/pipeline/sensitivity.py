@@ -20,7 +20,7 @@ from nanh2lib.pipeline.model import TrainingSet
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
 from nanh2lib.validation import ValidationSettings, shortest_contacts, validate
 
-JUDGED = 40
+JUDGED = 24
 """Guided samples whose energy is asked for."""
 BOOTSTRAP = 2000
 
@@ -56,16 +56,16 @@ def choice(group: str, value: Any, *, structures: str | None = None, **changes: 
 BASE = choice("base", "base")
 CHOICES: tuple[Choice, ...] = (
     BASE,
+    *(choice("weight w", w, guidance_scale=w) for w in (0.0, 1.0, 3.0, 10.0)),
+    choice("structures", "relaxed"),
+    choice("structures", "raw", structures="generated"),
     *(choice("T", t, timesteps=t) for t in (100, 300, 1000)),
     choice("schedule", "linear"),
     choice("schedule", "cosine", schedule="cosine"),
-    *(choice("epochs", e, epochs=e) for e in (100, 300, 1000)),
-    *(choice("weight w", w, guidance_scale=w) for w in (0.0, 1.0, 3.0, 10.0)),
-    *(choice("validation split", f, validation_fraction=f) for f in (0.05, 0.1, 0.3)),
-    *(choice("padding", name, mask_input=mask) for name, mask in (("hidden", False), ("shown", True))),
-    choice("structures", "relaxed"),
-    choice("structures", "raw", structures="generated"),
     *(choice("seed", s, seed=s) for s in (0, 1, 2)),
+    *(choice("padding", name, mask_input=mask) for name, mask in (("hidden", False), ("shown", True))),
+    *(choice("validation split", f, validation_fraction=f) for f in (0.1, 0.3)),
+    *(choice("epochs", e, epochs=e) for e in (30, 100, 300)),
 )
 
 Judge = Callable[[Sequence[AsymmetricUnit]], Sequence[float]]
