@@ -107,7 +107,8 @@ test: setup
 	@rm -f $(LINT_FAILED)
 	@$(MAKE) --no-print-directory lint || { touch $(LINT_FAILED); echo 'make test: lint FAILED; the tests run all the same' >&2; }
 	@status=0; \
-	$(ONE_THREAD) $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS) || status=1; \
+	$(ONE_THREAD) $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder \
+	  $(PYTEST_ARGS) || status=1; \
 	if [ -e $(LINT_FAILED) ]; then status=1; fi; \
 	exit $$status
 

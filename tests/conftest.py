@@ -15,6 +15,21 @@ from tests.run_book import PROFILE, ROOT, SEED, SmokeRun, smoke_run
 from tests.servers import DaskCluster, new_database, running_postgresql
 
 
+def turn(item: pytest.Item) -> int:
+    """When a test runs: the smoke run and what looks at it, slow tests, all others, and last what needs the built book.
+
+    Two workers are then busy to the end: one makes the run and the book while the other does the rest, and what is left
+    of the pages is shared. Keeps its meaning with ``--dist loadgroup --no-loadscope-reorder`` (see the Makefile).
+    """
+    group = item.get_closest_marker("xdist_group")
+    name = group.args[0] if group else ""
+    return {"book": 0, "views": 3}.get(name, 1 if item.get_closest_marker("slow") else 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=turn)
+
+
 def once(name: str, work: Callable[[], Any]) -> Any:
     """Result (a JSON value) of work that one process of this test run does and the others wait for.
 

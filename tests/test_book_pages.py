@@ -14,7 +14,10 @@ from tests.browser import SOFTWARE_WEBGL, Watch, changed_share, drawn_share, pic
 from tests.run_book import ROOT
 from tests.system import require_module, require_system
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("book")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+# Two groups, so that two workers can share the pages once the book is built.
+survey_group = pytest.mark.xdist_group("book")
+views_group = pytest.mark.xdist_group("views")
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
@@ -33,7 +36,9 @@ AXE_RULES = [
 NOT_A_DESCRIPTION = re.compile(
     r"^$|^[0-9a-f]{12,}|\.(png|svg|jpe?g|gif)\s*$|^\S*/\S*$|^_?(images?|figures?|plots?|output)\s*\d*$", re.I
 )
-ATOMS_SECONDS = 60
+ATOMS_SECONDS, DRAG_SECONDS = 60, 5
+CHANGED = 0.002
+"""Share of the pixels of a view that a drag changes, at least."""
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +84,13 @@ def visit(tab, url: str) -> list[str]:
     tab.goto(url, wait_until="load", timeout=60_000)
     tab.wait_for_load_state("networkidle", timeout=60_000)
     tab.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
-    tab.wait_for_timeout(200)
+    settle(tab)
     return watch.troubles
+
+
+def settle(tab) -> None:
+    """Wait until the page has been laid out and painted as it now stands: two frames."""
+    tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @dataclass
@@ -118,10 +128,10 @@ def survey(chromium, address, pages) -> Survey:
             if theme == "dark" and name in repetitive:
                 continue
             tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-            tab.wait_for_timeout(200)
+            settle(tab)
             seen.note(found, name, axe_violations(tab))
         tab.set_viewport_size(PHONE)
-        tab.wait_for_timeout(200)
+        settle(tab)
         width = tab.evaluate("document.documentElement.scrollWidth")
         if width > PHONE["width"] + 1:
             seen.note(seen.wide, name, (width, tab.evaluate(WIDE_ELEMENTS, PHONE["width"])))
@@ -156,6 +166,7 @@ WIDE_ELEMENTS = """limit => Array.from(document.querySelectorAll('.bd-main *'))
   .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
 
 
+@survey_group
 def test_the_book_has_its_pages(pages):
     names = {Path(name).stem for name in pages}
     assert {
@@ -172,28 +183,34 @@ def test_the_book_has_its_pages(pages):
     assert {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")} <= names
 
 
+@survey_group
 def test_every_page_loads_without_the_network_and_without_an_error(survey):
     assert survey.troubles == {}
 
 
+@survey_group
 def test_no_formula_is_broken(survey):
     assert survey.broken_formulas == {}
 
 
+@survey_group
 def test_every_picture_says_what_it_shows(survey):
     assert survey.poor_alt_texts == {}
 
 
+@survey_group
 def test_a_phone_has_no_sideways_scroll(survey):
     assert survey.wide == {}
 
 
+@survey_group
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessibility(survey, theme):
     """Contrast, names and alt texts, by axe-core."""
     assert survey.violations[theme] == {}
 
 
+@views_group
 def test_pages_open_from_the_folder_too(chromium, book, live_pages):
     troubles = {}
     for name in ["index.html", "book/conventions.html", *live_pages[:2]]:
@@ -224,9 +241,19 @@ def drag(tab, canvas) -> None:
     for step in range(1, 9):
         tab.mouse.move(x + 12 * step, y + 7 * step)
     tab.mouse.up()
-    tab.wait_for_timeout(1500)
 
 
+def picture_once_changed(canvas, before) -> Any:
+    """Picture of a view after a drag: as soon as it differs from the one before, or as it is after some seconds."""
+    start = time.monotonic()
+    while True:
+        canvas.page.wait_for_timeout(300)
+        after = picture(canvas)
+        if changed_share(before, after) > CHANGED or time.monotonic() - start > DRAG_SECONDS:
+            return after
+
+
+@views_group
 @pytest.mark.parametrize("way", ["http", "file"])
 def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_pages, way):
     assert live_pages, "no page with a live view"
@@ -242,13 +269,16 @@ def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_
             assert wait_for_atoms(canvas) > 0.01, f"{name}: view {index} is empty"
             before = picture(canvas)
             drag(tab, canvas)
-            after = picture(canvas)
-            assert changed_share(before, after) > 0.002, f"{name}: view {index} does not turn"
+            after = picture_once_changed(canvas, before)
+            assert changed_share(before, after) > CHANGED, f"{name}: view {index} does not turn"
             assert drawn_share(after) > 0.01, f"{name}: view {index} is empty after a drag"
+        for index in range(canvases.count()):
+            assert drawn_share(picture(canvases.nth(index))) > 0.01, f"{name}: view {index} is empty in the end"
         assert troubles == [], name
         tab.close()
 
 
+@views_group
 @pytest.mark.parametrize("way", ["http", "file"])
 def test_gallery_compares_two_crystals_with_views_that_turn(chromium, address, book, way):
     name = "book/gallery.html"
@@ -265,8 +295,8 @@ def test_gallery_compares_two_crystals_with_views_that_turn(chromium, address, b
     assert wait_for_atoms(canvas) > 0.01
     before = picture(canvas)
     drag(tab, canvas)
-    after = picture(canvas)
-    assert changed_share(before, after) > 0.002
+    after = picture_once_changed(canvas, before)
+    assert changed_share(before, after) > CHANGED
     tab.select_option("#gallery-choice-0", index=3)
     tab.wait_for_function("document.querySelectorAll('.nanh2-stage canvas').length === 1", timeout=60_000)
     assert wait_for_atoms(tab.locator(".nanh2-stage canvas").first) > 0.01
@@ -281,6 +311,7 @@ def test_gallery_compares_two_crystals_with_views_that_turn(chromium, address, b
     tab.close()
 
 
+@views_group
 def test_gallery_offers_every_crystal_and_the_data_of_the_run(book):
     text = (book / "book" / "gallery.html").read_text(encoding="utf-8")
     files = [Path(name) for name in re.findall(r'href="\.\./(_downloads/[^"]+)"', text)]
@@ -296,6 +327,7 @@ def test_gallery_offers_every_crystal_and_the_data_of_the_run(book):
     } <= names
 
 
+@views_group
 def test_search_finds_the_asymmetric_unit(tab, address):
     troubles = visit(tab, f"{address}/search.html?q=asymmetric+unit")
     tab.wait_for_selector("#search-results li a", timeout=30_000)
@@ -305,6 +337,7 @@ def test_search_finds_the_asymmetric_unit(tab, address):
     assert troubles == []
 
 
+@views_group
 def test_formulas_are_rendered(tab, address):
     visit(tab, f"{address}/book/conventions.html")
     assert tab.locator("mjx-container").count() > 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_test_runs_all_checks_even_when_one_fails_and_then_fails(checkout):
     assert status == 0
     assert [c.split()[0] for c in calls if not c.startswith("python")] == ["ruff", "ruff", "mypy", "lint-imports"]
     assert "pytest" in calls[-1]
+    assert "--dist loadgroup --no-loadscope-reorder" in calls[-1], "the order of tests/conftest.py counts"
     status, _, calls = make(checkout, "test", fail="mypy*")
     assert status != 0
     assert "pytest" in calls[-1]
@@ -139,6 +141,15 @@ def test_test_runs_all_checks_even_when_one_fails_and_then_fails(checkout):
 
 def test_bench_runs_every_script(checkout):
     assert "python -m benchmarks.bench_small" in make(checkout, "bench")[2]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda path: path.stem)
+def test_each_benchmark_runs_without_arguments(script):
+    """As `make bench` calls it: options only, none of them required."""
+    text = script.read_text(encoding="utf-8")
+    assert "required=True" not in text
+    assert all(name.startswith("-") for name in re.findall(r"""add_argument\(\s*["']([^"']+)""", text))
+    assert 'if __name__ == "__main__"' in text
 
 
 @pytest.mark.parametrize("installed", [True, False])
