@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nanh2lib.report.module_graph import draw_module_graph, import_graph, levels
+from nanh2lib.settings import read_yaml
 
 PACKAGE = "nanh2lib"
 GENERATED = "_generated"
@@ -30,11 +32,27 @@ def write_generated_pages(stage: str | Path, profile: str) -> None:
     (generated / "tables").mkdir(parents=True, exist_ok=True)
     (generated / "module-graph.md").write_text(_graph_page(generated), encoding="utf-8")
     (generated / "public-names.md").write_text(_public_names(), encoding="utf-8")
+    (generated / "launch.md").write_text(launch_words(read_yaml(Path(stage) / "_config.yml")), encoding="utf-8")
     (generated / "downloads.md").write_text(_downloads(Path(stage) / "results"), encoding="utf-8")
     _copy_tables(Path(stage) / "results" / "tables", generated / "tables", _wanted_tables(book), profile)
     (book / "api").mkdir(exist_ok=True)
     for part, modules in api_modules().items():
         (book / "api" / f"{part}.md").write_text(_api_page(part, modules), encoding="utf-8")
+
+
+def launch_words(config: Mapping[str, Any]) -> str:
+    """How to run a notebook away from one's own machine, by whether the book knows its repository."""
+    if config.get("launch_buttons") and config.get("repository"):
+        return (
+            "The rocket at the top of each notebook opens it on Binder or in Colab. **Nobody has tried either yet**: "
+            "tell us if you do. Binder builds the environment from `environment.yml`, which takes long the first time; "
+            "in Colab, run the first cell, which installs the package.\n"
+        )
+    return (
+        "These pages do not know the address of their repository, so they have no buttons for Binder and Colab; "
+        "`python scripts/set_repository.py https://github.com/OWNER/NAME` adds them, with a first cell that installs "
+        "the package. **Nobody has tried either yet**: tell us if you do.\n"
+    )
 
 
 def api_modules() -> dict[str, tuple[str, ...]]:
