@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nanh2lib.config import GeometricRunSettings, HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.rigid_unit import Compound
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.pipeline.dataset import MEMBERS, members_of
 from nanh2lib.pipeline.refine import final_key
@@ -103,7 +104,27 @@ SHIPPED = "shipped"
 
 def learned_entries(run: Run, settings: GeometricRunSettings) -> list[Candidate]:
     """Entries that the settings name: of the package's dataset, of a folder's, or of the run's own."""
-    return named_entries(settings.dataset) if settings.dataset is not None else dataset_entries(run)
+    if settings.dataset is None:
+        return dataset_entries(run)
+    entries = named_entries(settings.dataset)
+    check_compound(entries, compound_of(run), settings.dataset)
+    return entries
+
+
+def check_compound(entries: Sequence[Candidate], compound: Compound, dataset: str | Path) -> None:
+    """Whether a dataset is about a compound, judged by its first entry.
+
+    Raises
+    ------
+    InputError
+        It holds crystals of another one.
+    """
+    found = entries[0].structure.composition if entries else compound.composition
+    if found.reduced_composition != compound.composition.reduced_composition:
+        raise InputError(
+            f"dataset {str(dataset)!r} holds crystals of {found.reduced_formula}, but this run is about "
+            f"{compound.name}; name a dataset of {compound.name}, or none to learn from the run's own crystals"
+        )
 
 
 def named_entries(dataset: str | Path) -> list[Candidate]:

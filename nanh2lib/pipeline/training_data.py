@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pymatgen.core import Structure
 
 from nanh2lib.errors import InputError
-from nanh2lib.pipeline.geometric_data import named_entries, relaxed_crystals
+from nanh2lib.pipeline.geometric_data import check_compound, named_entries, relaxed_crystals
 from nanh2lib.pipeline.run import Run, read_json, write_json
-from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of
+from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
 from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.ranking.duplicates import connected_groups
 from nanh2lib.records import Candidate
@@ -44,12 +44,13 @@ def labelled_crystals(run: Run) -> list[LabelledCrystal]:
     Raises
     ------
     InputError
-        A dataset without such crystals or energies.
+        A dataset of another compound, or without such crystals or energies.
     """
     settings, potential = run.config.training, run.config.label.potential
     if settings.dataset is None:
         return _labelled((c for c in candidates_of(run, RANDOM_SEARCH) if c.accepted), potential)
     entries = [entry for entry in named_entries(settings.dataset) if entry.accepted]
+    check_compound(entries, compound_of(run), settings.dataset)
     if settings.structures == "generated":
         crystals = _labelled(entries, potential)
         known = {name for entry in entries for name in entry.energies}

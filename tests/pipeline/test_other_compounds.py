@@ -10,10 +10,12 @@ import yaml
 
 from nanh2lib.config import load_config
 from nanh2lib.errors import InputError
+from nanh2lib.pipeline import geometric_data, training_data
 from nanh2lib.pipeline.labels import label_stage
 from nanh2lib.pipeline.model import sample_stage, train, training_set
 from nanh2lib.pipeline.run import Run, open_run
 from nanh2lib.pipeline.search import candidates_of, search_stage
+from tests.store.conftest import make_candidates
 
 COMPOUND = {"name": "KNH2", "units": [{"name": "K"}, {"name": "NH2"}]}
 
@@ -57,10 +59,25 @@ def test_models_learn_from_it_and_draw_crystals_of_it(labelled):
     assert {c.structure.composition.reduced_formula for c in drawn} == {"KH2N"}
 
 
+def changed(run: Run, part: str, **values: Any) -> Run:
+    """The same run with other settings of one part."""
+    settings = getattr(run.config, part).model_copy(update=values)
+    return Run(run.directory, run.config.model_copy(update={part: settings}), progress=False)
+
+
 def test_rigid_nanh2_subunits_cannot_hold_it(labelled):
-    config = labelled.config.model_copy(
-        update={"training": labelled.config.training.model_copy(update={"scheme": "paper"})}
-    )
-    run = Run(labelled.directory, config, progress=False)
+    run = changed(labelled, "training", scheme="paper")
     with pytest.raises(InputError, match=r"cannot hold KNH2 \(K, NH2\); use training.scheme = 'split'"):
         training_set(run)
+
+
+def test_a_dataset_of_another_compound_is_refused_by_both_models(labelled, monkeypatch):
+    sodium = make_candidates(2)
+    for module in (training_data, geometric_data):
+        monkeypatch.setattr(module, "named_entries", lambda name: sodium)
+    said = "dataset 'shipped' holds crystals of NaH2N, but this run is about KNH2"
+    with pytest.raises(InputError, match=said):
+        training_set(changed(labelled, "training", dataset="shipped"))
+    run = changed(labelled, "geometric", dataset="shipped")
+    with pytest.raises(InputError, match=said):
+        geometric_data.geometric_training_set(run)
