@@ -230,8 +230,6 @@ def savings(study: EfficiencyStudy, level: str) -> tuple[Intervals, set[tuple[st
     for template in study.templates:
         rows: dict[str, dict[str, Interval]] = {}
         for name, numbers in study.methods(template).items():
-            if name == "random, default":
-                continue
             label = counted_label(name, numbers)
             cells = rows.setdefault(label, {})
             for panel, hits in (("search", numbers["hits"]), ("training", with_training(numbers))):
@@ -239,8 +237,7 @@ def savings(study: EfficiencyStudy, level: str) -> tuple[Intervals, set[tuple[st
                 if found is not None:
                     cells[panel] = found[0]
                     bounds |= {(template, label, panel)} if found[1] else set()
-        if rows:
-            intervals[template] = rows
+        intervals[template] = rows
     return intervals, bounds
 
 

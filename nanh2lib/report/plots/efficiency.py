@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from nanh2lib.errors import InputError
@@ -48,16 +49,21 @@ def _rows(panels: Sequence[Axes], groups: Mapping[str, Collection[str]]) -> dict
     return places
 
 
-def _palette(groups: Mapping[str, Collection[str]]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each row's name, the same in all groups."""
-    names = list(dict.fromkeys(row for rows in groups.values() for row in rows))
-    colors = cycle_colors(len(names))
-    return {name: (colors[k], MARKERS[k % len(MARKERS)]) for k, name in enumerate(names)}
+def _looks(groups: Mapping[str, Collection[str]]) -> dict[str, tuple[str, int]]:
+    """Colour and number of each row's name; names that differ in brackets only are one method."""
+    names = [row for rows in groups.values() for row in rows]
+    methods = list(dict.fromkeys(_method(name) for name in names))
+    colors = cycle_colors(len(methods))
+    return {name: (colors[k := methods.index(_method(name))], k) for name in names}
+
+
+def _method(name: str) -> str:
+    return name.split(" (")[0]
 
 
 def _panels(count: int, groups: Mapping[str, Collection[str]]) -> tuple[ReportFigure, list[Axes]]:
     rows = sum(len(members) + 1 for members in groups.values())
-    return new_figure(2.0 * count + 2.6, ROW * rows + 1.0, columns=count, sharey=True)
+    return new_figure(2.4 * count + 2.8, ROW * rows + 1.0, columns=count, sharey=True)
 
 
 @styled
@@ -93,15 +99,15 @@ def interval_panels(
     if not panels or not any(groups.values()):
         raise InputError("interval panels: nothing to draw; give {group: {row: {panel: (value, low, high)}}}")
     figure, columns = _panels(len(panels), groups)
-    places, palette = _rows(columns, groups), _palette(groups)
+    places, looks = _rows(columns, groups), _looks(groups)
     for axes, (panel, label) in zip(columns, panels.items(), strict=True):
         here = {place: groups[place[0]][place[1]].get(panel) for place in places}
         ends = [x for triple in here.values() if triple for x in triple if np.isfinite(x) and x > 0]
         left, right = (min(ends) / 1.8, max(ends) * 1.8) if ends else (0.5, 2.0)
-        axes.set_xscale("log")
-        axes.set_xlim(left, right)
+        _log_axis(axes, left, right)
         for place, triple in here.items():
-            color, marker = palette[place[1]]
+            color, number = looks[place[1]]
+            marker = MARKERS[number % len(MARKERS)]
             if triple is None:
                 axes.text(left, places[place], f"  {missing}", va="center", fontsize="small", style="italic")
             else:
@@ -110,6 +116,16 @@ def interval_panels(
             axes.axvline(reference, color=ink(), linestyle="--", linewidth=1.0, alpha=0.7)
         axes.set_xlabel(label)
     return figure
+
+
+def _log_axis(axes: Axes, left: float, right: float) -> None:
+    """Logarithmic axis with ticks at powers of ten, and between them on a short one."""
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if right / left < 200:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if right / left > 20 else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _interval(axes: Axes, y: int, triple: Interval, color: str, marker: str, *, is_bound: bool) -> None:
@@ -149,26 +165,25 @@ def budget_curves(
     """
     if not any(panels.values()):
         raise InputError("budget curves: nothing to draw; give {template: {method: (evaluations, middle, low, high)}}")
-    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-    figure, places = new_figure(6.8, 3.3 * len(panels) + 0.9, rows=len(panels), sharex=True)
-    palette = dict(zip(names, cycle_colors(len(names)), strict=True))
+    figure, places = new_figure(6.8, 3.6 * len(panels) + 0.5, rows=len(panels), sharex=True)
+    looks = _looks(panels)
     for axes, (template, curves) in zip(places, panels.items(), strict=True):
         for name, columns in curves.items():
             x, middle, low, high = (finite_array(column, f"budget curve {name!r}") for column in columns)
             if not len(x) == len(middle) == len(low) == len(high):
                 raise InputError(f"budget curve {name!r}: its four columns differ in length")
-            dash = DASHES[names.index(name) % len(DASHES)]
-            axes.step(x, middle, where="post", color=palette[name], linestyle=dash, label=name)
-            axes.fill_between(x, low, high, step="post", color=palette[name], alpha=0.12, linewidth=0)
+            color, number = looks[name]
+            dash = DASHES[number % len(DASHES)]
+            axes.step(x, middle, where="post", color=color, linestyle=dash, label=name)
+            axes.fill_between(x, low, high, step="post", color=color, alpha=0.12, linewidth=0)
         for name, level in (levels or {}).items():
             guide_line(axes, y=level, label=name)
         axes.set_xscale("log")
         axes.set_title(symbol_text(template), loc="left")
         axes.set_ylabel(ylabel)
+        if curves:
+            axes.legend(fontsize=8, loc="upper right")
     places[-1].set_xlabel(xlabel)
-    lines = {line.get_label(): line for axes in places for line in axes.get_legend_handles_labels()[0]}
-    shown = [name for name in names if name in lines]
-    figure.legend([lines[name] for name in shown], shown, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
@@ -204,13 +219,13 @@ def energy_boxes(
     if not panels or not any(groups.values()):
         raise InputError("energy boxes: nothing to draw; give {group: {row: {panel: energies}}}")
     figure, columns = _panels(len(panels), groups)
-    places, palette = _rows(columns, groups), _palette(groups)
+    places, looks = _rows(columns, groups), _looks(groups)
     for axes, (panel, label) in zip(columns, panels.items(), strict=True):
         for (group, row), y in places.items():
             values = finite_array(groups[group][row][panel], f"{panel} energies of {row!r} in {group}")
             low, first, middle, third, high = np.percentile(values, [2, 25, 50, 75, 98])
             axes.plot([low, high], [y, y], color=ink(), linewidth=1.2, zorder=2)
-            axes.barh([y], [third - first], 0.6, left=[first], color=palette[row][0], edgecolor=ink(), zorder=3)
+            axes.barh([y], [third - first], 0.6, left=[first], color=looks[row][0], edgecolor=ink(), zorder=3)
             axes.plot([middle, middle], [y - 0.3, y + 0.3], color=ink(), zorder=4)
             axes.plot([values.min()], [y], marker="o", markersize=3.5, color=ink(), zorder=4)
         if panel in log:
