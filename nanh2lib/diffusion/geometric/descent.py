@@ -35,7 +35,7 @@ class DescentSettings(StageSettings):
         Crystals that move together.
     """
 
-    steps: int = Field(default=120, ge=0)
+    steps: int = Field(default=80, ge=0)
     step: float = Field(default=0.08, gt=0)
     batch_size: int = Field(default=64, ge=1)
 
