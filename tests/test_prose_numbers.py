@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from nanh2lib.report.check import TEXT_ANGLES
+from nanh2lib.report.efficiency import read_study
 from nanh2lib.report.measurements import Measurements, measure, space_group_of
 from nanh2lib.report.published import published_structures
 from nanh2lib.report.round_trip import sodium_directions
@@ -83,3 +84,12 @@ def test_sizes_on_the_data_card():
     (volume,) = numbers("(# Å³ per formula unit)", CARD)
     alpha_volume = read_golden("smoke", "02_dataset")["values"]["volume_per_formula_unit"]
     assert round(alpha_volume, 1) == volume
+
+
+def test_savings_told_in_the_readme():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = numbers("needed # times fewer in P2_1/c and # times fewer in P2_12_12_1", readme)
+    templates = read_study().summary["templates"]
+    rows = [templates[name]["geometric held out, default"] for name in ("P2_1/c", "P2_12_12_1")]
+    assert told == [round(row["hits"]["a"]["saving"], 1) for row in rows]
+    assert all(row["hits"]["a"]["saving_interval"][0] <= 1 for row in rows)  # "still reach down to no saving"
