@@ -171,7 +171,8 @@ def test_a_worker_killed_in_mid_run_costs_no_label(job, dask_cluster):
     assert (summary["new"], summary["labelled"], summary["failed"]) == (COUNT, COUNT, 0)
     store = job.run.store
     assert all(len(store.labels(identity)) == 1 for identity in store.ids())
-    assert len(job.evaluations()) == COUNT + 1  # the one that died with its worker ran again on the other
+    # What died with its worker ran again: the label in flight, and one that was done but not yet handed over.
+    assert len(job.evaluations()) in (COUNT + 1, COUNT + 2)
 
 
 SBATCH = """#!/bin/sh
