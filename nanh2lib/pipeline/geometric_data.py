@@ -239,6 +239,11 @@ def withheld(
     }
 
 
+def held_out_limit(run: Run, rule: HeldOutSettings) -> float:
+    """Energy (eV per formula unit) up to which a held-out model must not see crystals."""
+    return alpha_in_fixed_cell(run).energy_final + rule.level + rule.margin
+
+
 def withheld_ids(
     run: Run, crystals: Sequence[RelaxedCrystal], rule: HeldOutSettings, duplicates: DuplicateSettings
 ) -> frozenset[str]:
@@ -257,7 +262,7 @@ def withheld_ids(
     key = hashlib.sha256("\n".join([*rules, *text]).encode()).hexdigest()[:16]
     path = run.path("tables", f"held-out-{key}.json")
     if not path.exists():
-        limit = alpha_in_fixed_cell(run).energy_final + rule.level + rule.margin
+        limit = held_out_limit(run, rule)
         hidden = withheld([crystal.result.structure for crystal in crystals], energies, limit, duplicates)
         write_json(path, sorted(crystals[row].id for row in hidden))
     return frozenset(read_json(path))

@@ -14,7 +14,7 @@ from nanh2lib.diffusion.geometric.model import GeometricEnergyModel
 from nanh2lib.diffusion.geometric.potential import train_potential
 from nanh2lib.pipeline.geometric_data import (
     GeometricTrainingSet,
-    alpha_in_fixed_cell,
+    held_out_limit,
     learned_entries,
     relaxed_crystals,
 )
@@ -127,7 +127,7 @@ def withheld_below(run: Run) -> float:
     held = run.config.geometric.held_out
     if held is None:
         return -torch.inf
-    return alpha_in_fixed_cell(run).energy_final + held.level + held.margin
+    return held_out_limit(run, held)
 
 
 def usable_rows(labels: Labelled, limit: float) -> list[int]:

@@ -13,7 +13,7 @@ from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import project
 from nanh2lib.diffusion.geometric.tables import SiteData, TemplateTables, template_tables
 from nanh2lib.geometry.lattice import lattice_parameters_to_matrix, matrix_to_lattice_parameters
-from nanh2lib.geometry.rotations import random_rotations
+from nanh2lib.geometry.rotations import random_rotations, rotation_vector_to_matrix
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,14 @@ class FlatUnits:
             crystal,
             number,
         )
+
+
+def moved(flat: FlatUnits, shift: Tensor, turn: Tensor) -> FlatUnits:
+    """Units after Cartesian shifts (N, 3), A, and left turns (N, 3), radians; differentiable."""
+    return flat.replace(
+        frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
+        rotations=rotation_vector_to_matrix(turn) @ flat.rotations,
+    )
 
 
 def uniform_orientations(template: Template, lattice_parameters: Tensor, generator: torch.Generator) -> Tensor:

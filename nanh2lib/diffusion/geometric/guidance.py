@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
-from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of
+from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of, moved
 from nanh2lib.diffusion.geometric.model import GeometricEnergyModel
 from nanh2lib.errors import ComputationError
-from nanh2lib.geometry.rotations import rotation_vector_to_matrix
 
 PotentialGradient = Callable[[AsymmetricUnit], tuple[Tensor, Tensor, Tensor]]
 """AsymmetricUnit (batch of B) -> energy (B,) eV per formula unit, its derivatives (B, U, 3) by Cartesian
@@ -85,11 +84,7 @@ def energy_gradient(model: GeometricEnergyModel, flat: FlatUnits, level: Tensor 
     with torch.enable_grad():
         shift = torch.zeros(flat.n_units, 3, dtype=flat.frac_origins.dtype, requires_grad=True)
         turn = torch.zeros(flat.n_units, 3, dtype=flat.frac_origins.dtype, requires_grad=True)
-        moved = flat.replace(
-            frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
-            rotations=rotation_vector_to_matrix(turn) @ flat.rotations,
-        )
-        energy = model.standardized(moved, level).sum()
+        energy = model.standardized(moved(flat, shift, turn), level).sum()
         by_shift, by_turn = torch.autograd.grad(energy, (shift, turn))
     return by_shift, by_turn
 

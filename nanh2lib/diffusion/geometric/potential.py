@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.diffusion.fit import fit
-from nanh2lib.diffusion.geometric.flat_units import FlatUnits
+from nanh2lib.diffusion.geometric.flat_units import FlatUnits, moved
 from nanh2lib.diffusion.geometric.model import (
     GeometricEnergyModel,
     GeometricSettings,
@@ -31,7 +31,6 @@ from nanh2lib.diffusion.geometric.tables import TemplateTables
 from nanh2lib.diffusion.geometric.training import prepare, run_key
 from nanh2lib.diffusion.standardize import check_energies
 from nanh2lib.errors import ComputationError, InputError
-from nanh2lib.geometry.rotations import rotation_vector_to_matrix
 
 BATCH = 64
 """Crystals whose gradients are asked together where nothing is trained."""
@@ -51,14 +50,6 @@ class UnitGradients:
 
     shift: Tensor
     turn: Tensor
-
-
-def moved(flat: FlatUnits, shift: Tensor, turn: Tensor) -> FlatUnits:
-    """Units after Cartesian shifts (N, 3), A, and left turns (N, 3), radians; differentiable."""
-    return flat.replace(
-        frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
-        rotations=rotation_vector_to_matrix(turn) @ flat.rotations,
-    )
 
 
 def train_potential(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.diffusion.geometric import so3, strain, torus
-from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of, uniform_orientations
+from nanh2lib.diffusion.geometric.flat_units import FlatUnits, batches_of, moved, uniform_orientations
 from nanh2lib.diffusion.geometric.model import GeometricModel
 from nanh2lib.diffusion.geometric.network import Scores
 from nanh2lib.diffusion.geometric.noising import cartesian, project_strain, turn_axes
@@ -114,10 +114,7 @@ def displaced(flat: FlatUnits, shift: Tensor, turn: Tensor) -> FlatUnits:
     sites = flat.site_data()
     shift = (cartesian(sites.origin_projection, flat) @ shift[..., None])[..., 0]
     turns, _ = turn_axes(flat, sites)
-    return flat.replace(
-        frac_origins=flat.frac_origins + (shift[:, None] @ torch.linalg.inv(flat.unit_lattice()))[:, 0],
-        rotations=so3.turned(flat.rotations, (turns @ turn[..., None])[..., 0]),
-    )
+    return moved(flat, shift, (turns @ turn[..., None])[..., 0])
 
 
 def move(
@@ -150,15 +147,15 @@ def move(
     flat = state.flat
     shift = _step(scores.position, sigma.position, following.position, eta, generator)
     turn = _step(scores.turn, sigma.turn, following.turn, eta, generator)
-    moved = displaced(flat, shift, turn)
+    stepped = displaced(flat, shift, turn)
     if state.strain_state is None:
-        return ReverseState(moved, None)
+        return ReverseState(stepped, None)
     noise = None
     if generator is not None:
         noise = project_strain(strain.symmetric_noise((flat.n_crystals,), generator), flat, model.cells)
     down, up = _split(sigma.strain, following.strain, eta)
     change = (sigma.strain - down) * scores.strain + (0.0 if noise is None else up * noise)
-    return with_strain(ReverseState(moved, state.strain_state + change), model, following.strain)
+    return with_strain(ReverseState(stepped, state.strain_state + change), model, following.strain)
 
 
 def _split(sigma: float, following: float, eta: float) -> tuple[float, float]:
