@@ -26,8 +26,15 @@ def turn(item: pytest.Item) -> int:
     return {"book": 0, "views": 3}.get(name, 1 if item.get_closest_marker("slow") else 2)
 
 
+RUN_SECONDS = 2400
+"""Limit of a test that may have to make, or wait for, the smoke run and the book; others have pyproject.toml's."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
+    for item in items:
+        if {"smoke", "book"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(RUN_SECONDS))
 
 
 def once(name: str, work: Callable[[], Any]) -> Any:

@@ -89,8 +89,14 @@ def visit(tab, url: str) -> list[str]:
 
 
 def settle(tab) -> None:
-    """Wait until the page has been laid out and painted as it now stands: two frames."""
-    tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """Wait until the page has been laid out and painted as it now stands: two frames.
+
+    Chromium owes a frame to nobody (a lost GPU process stops them), and `evaluate` waits for ever: 5 s are enough.
+    """
+    tab.evaluate(
+        "() => new Promise(done => { setTimeout(done, 5000);"
+        " requestAnimationFrame(() => requestAnimationFrame(done)) })"
+    )
 
 
 @dataclass
