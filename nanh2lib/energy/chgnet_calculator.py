@@ -213,7 +213,8 @@ class ChgnetCalculator(Calculator):
         import torch
         from chgnet.model.model import BatchedGraph
 
-        graph = self._graph(wrapped, bonds)
+        seen = np.arange(len(wrapped)) if orbits is None else orbits.representatives
+        graph = self._graph(wrapped, bonds, seen)
         with warnings.catch_warnings():
             # chgnet copies volumes that carry a gradient into a plain tensor; they are only read.
             warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad", category=UserWarning)
@@ -253,12 +254,13 @@ class ChgnetCalculator(Calculator):
         wrapped.wrap()
         return wrapped
 
-    def _graph(self, wrapped: Atoms, bonds: NeighbourGraph) -> Any:
+    def _graph(self, wrapped: Atoms, bonds: NeighbourGraph, seen: IntArray) -> Any:
+        """Input of the network; ``seen``: the atoms whose bonds are listed."""
         import torch
 
         converter = self.model.graph_converter
-        isolated = sorted(set(range(len(wrapped))) - set(bonds.centres.tolist()) - set(bonds.neighbours.tolist()))
-        if isolated:
+        isolated = np.setdiff1d(seen, bonds.centres)
+        if len(isolated):
             raise ComputationError(
                 f"CHGNet: atom {isolated[0]} ({wrapped.symbols[isolated[0]]}) has no neighbour within "
                 f"{converter.atom_graph_cutoff} A; the crystal has fallen apart"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from nanh2lib.relaxation.settings import DescentSettings
 FloatArray = NDArray[np.float64]
 GPA = 160.21766208
 """GPa in one eV/A^3."""
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Objective:
         unit = self.coordinates.asymmetric_unit(variable)
         try:
             energy = crystal_energy(unit, self.calculator, stress=free, project_sites=False, counter=self.counter)
-        except ComputationError:
+        except ComputationError as error:
+            _LOGGER.warning("a descent ends after %d energies: %s", self.counter.evaluations, error)
             self._stop("nan_energy")
         if energy.requires_grad:
             energy.sum().backward()
