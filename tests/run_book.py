@@ -25,9 +25,20 @@ class SmokeRun:
     def notebooks(self) -> Path:
         return self.results / "notebooks"
 
+    @property
+    def network_log(self) -> Path:
+        """What the network guard of `offline` saw in the run and in all processes that it started."""
+        return self.results.with_name(f"{self.results.name}-network.log")
+
+
+def offline(log: Path) -> dict[str, str]:
+    """Environment in which Python processes reach this machine only; ``log`` gets what they tried (tests/offline)."""
+    paths = [str(ROOT / "tests" / "offline"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NANH2_NETWORK_LOG": str(log)}
+
 
 def smoke_run() -> SmokeRun:
-    """Run the pipeline and the notebooks as the command line does.
+    """Run the pipeline and the notebooks as the command line does, cut off the network.
 
     In the checkout, so that relative paths hold and a failing notebook stays where it can be opened. Set
     ``NANH2_TEST_RUN`` to a finished run to look at that one instead.
@@ -37,8 +48,16 @@ def smoke_run() -> SmokeRun:
         return SmokeRun(Path(given).resolve(), 0, "")
     results = ROOT / "_build" / "test-run" / PROFILE
     shutil.rmtree(results, ignore_errors=True)
+    log = SmokeRun(results, 0, "").network_log
+    log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "nanh2lib.cli", "reproduce", "--profile", PROFILE, "--seed", str(SEED)]
     done = subprocess.run(
-        [*command, "--run", str(results)], cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False
+        [*command, "--run", str(results)],
+        cwd=ROOT,
+        env=offline(log),
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
     )
     return SmokeRun(results, done.returncode, done.stdout + done.stderr)
