@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Executor
@@ -148,15 +149,26 @@ def dataset_stage(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     relax_into_store(run, units, settings.relaxed_fixed, executor)
     tried: set[str] = set()
     while chosen := _next_full_relaxations(members_of(run, ids), run, tried):
-        tried |= chosen.keys()
-        relax_into_store(run, chosen, settings.relaxed, executor)
+        tried |= {c.id for c in chosen}
+        relax_into_store(run, _starts(chosen), settings.relaxed, executor)
     return dataset_account(members_of(run, ids))
 
 
-def _next_full_relaxations(entries: Sequence[Candidate], run: Run, tried: Set[str]) -> dict[str, AsymmetricUnit]:
-    """Where the full relaxations start: the chosen entries, then others in the place of those that failed.
+def _starts(entries: Sequence[Candidate]) -> dict[str, AsymmetricUnit]:
+    """Where full relaxations start; entries whose molecules fused in the fixed cell have no start."""
+    fixed = {c.id: c.relaxed_fixed for c in entries if c.relaxed_fixed is not None}
+    return {
+        identity: result.asymmetric_unit
+        for identity, result in fixed.items()
+        if result.usable and result.asymmetric_unit is not None
+    }
 
-    A failed one is replaced by the entry of its setting that comes next to it in energy.
+
+def _next_full_relaxations(entries: Sequence[Candidate], run: Run, tried: Set[str]) -> list[Candidate]:
+    """Entries to relax fully: the chosen ones, then others in the place of those that failed.
+
+    A failed one, or one that may not be relaxed further, is replaced by the entry of its setting that
+    comes next to it in energy.
     """
     settings = run.config.dataset
     key = final_key(settings.relaxed)
@@ -172,11 +184,7 @@ def _next_full_relaxations(entries: Sequence[Candidate], run: Run, tried: Set[st
             ]
             wanted = max(0, settings.relaxed_per_setting - sum(usable))
             chosen += [members[i] for _, i in sorted(left)[:wanted]]
-    return {
-        c.id: c.relaxed_fixed.asymmetric_unit
-        for c in chosen
-        if c.relaxed_fixed is not None and c.relaxed_fixed.asymmetric_unit is not None
-    }
+    return chosen
 
 
 def members_of(run: Run, ids: Sequence[str] | None = None) -> list[Candidate]:
@@ -200,8 +208,8 @@ def members_of(run: Run, ids: Sequence[str] | None = None) -> list[Candidate]:
 def spread_over_energies(entries: Sequence[Candidate], per_setting: int) -> list[Candidate]:
     """Of each setting some entries, evenly spaced in the order of their relaxed energies.
 
-    Entries whose relaxation failed or may not be used are left out. The list starts with one entry
-    of each setting, so that a part of it is spread like the whole.
+    Entries whose relaxation failed are left out; those whose relaxation may not be used keep their
+    place. The list starts with one entry of each setting, so that a part of it is spread like the whole.
     """
     chosen: list[tuple[int, int, Candidate]] = []
     for hall, members in _ordered_by_energy(entries).items():
@@ -212,11 +220,11 @@ def spread_over_energies(entries: Sequence[Candidate], per_setting: int) -> list
 
 
 def _ordered_by_energy(entries: Sequence[Candidate]) -> dict[int, list[Candidate]]:
-    """Entries with a usable relaxation in the fixed cell, by Hall number, lowest energy first."""
+    """Entries with an energy relaxed in the fixed cell, by Hall number, lowest energy first."""
     by_setting: dict[int, list[Candidate]] = {}
     for entry in entries:
         relaxed = entry.relaxed_fixed
-        if relaxed is not None and relaxed.usable and entry.asymmetric_unit is not None:
+        if relaxed is not None and math.isfinite(relaxed.energy_final) and entry.asymmetric_unit is not None:
             by_setting.setdefault(entry.asymmetric_unit.hall_number, []).append(entry)
     for members in by_setting.values():
         members.sort(key=lambda c: (c.relaxed_fixed.energy_final if c.relaxed_fixed else 0.0, c.id))

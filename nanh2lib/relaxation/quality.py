@@ -1,8 +1,9 @@
-"""What became of a structure: symmetry gained or lost, fragments broken."""
+"""What became of a structure: symmetry gained or lost, fragments broken or fused."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -33,11 +34,25 @@ def symmetry_of(structure: Structure, symprec: float = SYMPREC) -> tuple[int, in
     return int(dataset.number), len(dataset.rotations)
 
 
-def symmetry_flags(before: tuple[int, int], after: tuple[int, int]) -> tuple[str, ...]:
-    """``("symmetry_gained",)``, ``("symmetry_lost",)`` or nothing, from two answers of `symmetry_of` on one cell."""
+def symmetry_flags(
+    before: tuple[int, int], after: tuple[int, int], kept: tuple[int, int] | None = None
+) -> tuple[str, ...]:
+    """``("symmetry_gained",)``, ``("symmetry_lost",)`` or nothing.
+
+    Parameters
+    ----------
+    before, after : tuple of int
+        Answers of `symmetry_of` on one cell.
+    kept : tuple of int, optional
+        Number and order of the group in which a crystal was relaxed; that before when absent. A start that
+        happens to be nearly more symmetric than its group loses nothing when it ends in that group.
+    """
     if after == before:
         return ()
-    return ("symmetry_gained",) if after[1] > before[1] else ("symmetry_lost",)
+    if after[1] > before[1]:
+        return ("symmetry_gained",)
+    within = kept is not None and (after == kept or after[1] > kept[1])
+    return () if within else ("symmetry_lost",)
 
 
 Shape = dict[tuple[str, ...], list[float]]
@@ -97,6 +112,35 @@ def broken_fragments(
         if len(found.indices) > 1:
             cart = found.frac_coords @ structure.lattice.matrix
             reasons += _misfits(fragment_shape(found.species, cart), unit, found, limits)
+    return reasons
+
+
+def fused_units(structure: Structure, unit_index: Sequence[int]) -> list[str]:
+    """Molecules that have bonds to another unit: rigid units keep their shape but may run into each other.
+
+    Parameters
+    ----------
+    structure : Structure
+        After a relaxation of rigid units.
+    unit_index : sequence of int, length N
+        Which unit each atom belongs to. Units of one atom may be bonded to each other: there is no molecule
+        to lose.
+
+    Returns
+    -------
+    list of str
+        One line for each group of bonded units.
+    """
+    try:
+        fragments = find_fragments(structure)
+    except InputError as error:
+        return [str(error)]
+    size = Counter(unit_index)
+    reasons = []
+    for fragment in fragments:
+        joined = {unit_index[i] for i in fragment.indices}
+        if len(joined) > 1 and any(size[unit] > 1 for unit in joined):
+            reasons.append(f"atoms {list(fragment.indices)} of {len(joined)} units form {fragment.formula}")
     return reasons
 
 

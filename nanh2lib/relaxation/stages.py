@@ -22,7 +22,7 @@ from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.coordinates import SymmetryCoordinates
 from nanh2lib.relaxation.minimise import minimise
 from nanh2lib.relaxation.objective import Objective
-from nanh2lib.relaxation.quality import SYMPREC, broken_fragments, symmetry_flags, symmetry_of
+from nanh2lib.relaxation.quality import SYMPREC, broken_fragments, fused_units, symmetry_flags, symmetry_of
 from nanh2lib.relaxation.settings import AtomsSettings, FragmentLimits, ReleaseSettings, RigidSettings
 
 FloatArray = NDArray[np.float64]
@@ -78,7 +78,8 @@ def relax_rigid(
     -------
     RelaxationResult
         Stage ``"rigid_fixed"`` or ``"rigid"``; ``fmax`` is the largest force on a unit or torque
-        over its radius, eV/A.
+        over its radius, eV/A. Flag ``"broken_fragment"`` where two molecules ended so close that
+        their atoms count as bonded (see `fused_units`).
 
     Raises
     ------
@@ -95,7 +96,9 @@ def relax_rigid(
     after = expand(final)[0]
     stage = "rigid" if settings.cell == "free" else "rigid_fixed"
     symmetry = symmetry_of(before, symprec), symmetry_of(after, symprec)
-    return _record(objective, engine, stage, after, final, symmetry, compound, symmetry_flags(*symmetry))
+    fused = fused_units(after, after.site_properties["unit_index"])
+    flags = symmetry_flags(*symmetry, _group(final)) + (("broken_fragment",) if fused else ())
+    return _record(objective, engine, stage, after, final, symmetry, compound, flags)
 
 
 def relax_atoms(
@@ -183,8 +186,15 @@ def _relax_view(
     final = _final(objective)
     after = _in_order(final, view.order, before)
     symmetry = symmetry_of(before, symprec), symmetry_of(after, symprec)
-    flags = symmetry_flags(*symmetry) + _fragment_flags(before, after, compound, limits or FragmentLimits())
+    kept = None if stage == "released" else _group(final)
+    flags = symmetry_flags(*symmetry, kept) + _fragment_flags(before, after, compound, limits or FragmentLimits())
     return _record(objective, engine, stage, after, final, symmetry, compound, flags)
+
+
+def _group(unit: AsymmetricUnit) -> tuple[int, int]:
+    """Number and order of the group that an asymmetric unit is expanded with."""
+    group = unit.template.space_group
+    return group.number, group.order
 
 
 def _as_atoms(crystal: AsymmetricUnit | Structure, symprec: float) -> tuple[AtomsView, Structure]:

@@ -19,6 +19,7 @@ from nanh2lib.pipeline.dataset import (
     members_of,
     spread_over_energies,
 )
+from nanh2lib.pipeline.geometric_data import relaxed_crystals
 from nanh2lib.pipeline.refine import final_key
 from nanh2lib.pipeline.run import open_run
 from nanh2lib.ranking import DuplicateSettings, group_duplicates
@@ -101,22 +102,48 @@ def test_a_second_call_computes_nothing(run, monkeypatch):
     dataset_stage(run)
 
 
+def without_full_relaxation(run, folder, file, change):
+    """The run again, one full relaxation taken out and its record changed; and that record."""
+    other = open_run(folder / "other", run.config, progress=False)
+    other.store.import_extxyz(file)
+    key = final_key(run.config.dataset.relaxed)
+    records = list(other.store.records())
+    record = next(r for r in records if key in r["relaxations"])
+    del record["relaxations"][key], record["versions"][key]
+    change(record)
+    (folder / "other" / "candidates.db").unlink()
+    write_dataset(records, folder / "without.xyz.gz", {})
+    other.store.import_extxyz(folder / "without.xyz.gz")
+    return other, record
+
+
 def test_a_failed_full_relaxation_is_replaced_by_its_neighbour(run, tmp_path, file):
     """The failure stays on record; another entry of the setting takes its place."""
-    other = open_run(tmp_path / "other", run.config, progress=False)
-    other.store.import_extxyz(file)
+    other, failing = without_full_relaxation(run, tmp_path, file, lambda record: None)
     key, version = final_key(run.config.dataset.relaxed), config_hash(run.config.dataset.relaxed)
-    records = list(other.store.records())
-    failing = next(r for r in records if key in r["relaxations"])
-    del failing["relaxations"][key], failing["versions"][key]
-    (tmp_path / "other" / "candidates.db").unlink()
-    write_dataset(records, tmp_path / "without.xyz.gz", {})
-    other.store.import_extxyz(tmp_path / "without.xyz.gz")
     other.store.set_failure(failing["id"], key, "exploded", version=version)
     account = dataset_stage(other)
     assert account["relaxed"]["done"] == 2
     assert list(account["failures"].values()) == [1]
     assert failing["id"] not in {e.id for e in members_of(other) if e.relaxed is not None}
+
+
+def test_fused_molecules_are_counted_and_neither_learned_from_nor_relaxed_further(run, tmp_path, file):
+    """They keep their place in the order of energies, so that who else is chosen does not depend on them."""
+
+    def fuse(record):
+        record["relaxations"][final_key(run.config.dataset.relaxed_fixed)]["flags"] = ["broken_fragment"]
+
+    other, fused = without_full_relaxation(run, tmp_path, file, fuse)
+    account = dataset_stage(other)
+    assert account["relaxed_fixed"]["flags"] == {"broken_fragment": 1}
+    assert account["relaxed_fixed"]["usable"] == 5
+    assert account["relaxed"]["done"] == 2
+    entries = members_of(other)
+    assert fused["id"] not in {e.id for e in entries if e.relaxed is not None}
+    assert {e.id for e in spread_over_energies(entries, 1)} == {e.id for e in spread_over_energies(members_of(run), 1)}
+    assert len(relaxed_crystals(entries)) == 5
+    assert fused["id"] not in {crystal.id for crystal in relaxed_crystals(entries)}
 
 
 def test_what_is_shipped_is_what_was_made(run, file):

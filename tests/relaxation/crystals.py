@@ -58,6 +58,17 @@ def pnma() -> AsymmetricUnit:
     return project(AsymmetricUnit(template, cell, origins, torch.cat([UPRIGHT, turned], 1)))
 
 
+def two_amides(apart: float) -> AsymmetricUnit:
+    """P1, two NH2 back to back along a, their N so far apart (A), and two Na."""
+    template = Template(1, (Site(NA, "a"), Site(NA, "a"), Site(NH2, "a"), Site(NH2, "a")))
+    cell = torch.tensor([[10.0, 8.0, 8.0, 90.0, 90.0, 90.0]], dtype=torch.float64)
+    origins = torch.tensor(
+        [[[0.1, 0.5, 0.5], [0.6, 0.5, 0.5], [0.5 + apart / 10, 0.0, 0.0], [0.5, 0.0, 0.0]]], dtype=torch.float64
+    )
+    turned = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64))[None, None]
+    return AsymmetricUnit(template, cell, origins, torch.cat([UPRIGHT, UPRIGHT, UPRIGHT, turned], 1))
+
+
 def dry_ice() -> AsymmetricUnit:
     """Pa-3: linear units on three-fold axes; one free parameter, the cell edge."""
     template = Template(hall_number_from_symbol("Pa-3"), (Site(CO2, "a"),))

@@ -22,7 +22,7 @@ from nanh2lib.relaxation import (
     relax_rigid,
     release,
 )
-from nanh2lib.relaxation.quality import broken_fragments
+from nanh2lib.relaxation.quality import broken_fragments, fused_units, symmetry_flags
 from nanh2lib.report.published import published_structures
 from tests.relaxation import crystals
 
@@ -192,6 +192,29 @@ def test_broken_amide_is_named():
         reasons = broken_fragments(stretched, fragments, units, limits)
         assert reasons
         assert word in reasons[0]
+
+
+@pytest.mark.parametrize(("apart", "flags"), [(1.5, ("broken_fragment",)), (3.4, ())])
+def test_rigid_molecules_that_ran_into_each_other_are_flagged(apart, flags):
+    """N-N of 1.5 A makes hydrazine, whatever the potential says; 3.4 A is a contact."""
+    result = relax_rigid(crystals.two_amides(apart), Scripted([0.0]), RigidSettings(max_evaluations=1))
+    assert result.flags == flags
+    assert result.usable == (not flags)
+
+
+def test_fused_units_are_named_and_units_of_one_atom_may_be_bonded():
+    hydrazine = expand(crystals.two_amides(1.5))[0]
+    units = hydrazine.site_properties["unit_index"]
+    assert [reason.split(" of ")[-1] for reason in fused_units(hydrazine, units)] == ["2 units form N2H4"]
+    assert fused_units(hydrazine, range(len(hydrazine))) == []
+
+
+def test_a_chance_symmetry_of_the_start_may_go_but_not_the_group_that_is_kept():
+    ibca, pcca, half = (73, 16), (54, 8), (54, 4)
+    assert symmetry_flags(ibca, pcca) == symmetry_flags(ibca, half, pcca) == ("symmetry_lost",)
+    assert symmetry_flags(ibca, (29, 8), pcca) == ("symmetry_lost",)
+    assert symmetry_flags(ibca, pcca, pcca) == symmetry_flags(pcca, pcca, pcca) == ()
+    assert symmetry_flags(pcca, ibca, pcca) == ("symmetry_gained",)
 
 
 def test_molecule_of_an_unknown_kind_is_its_own_reference():
