@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
-from nanh2lib.report.book_pages import write_generated_pages
+from nanh2lib.report.book_pages import GENERATED, write_generated_pages
+from nanh2lib.report.chapter_list import chapter_list
 from nanh2lib.report.notebooks import RUN_METADATA, import_book_package, write_notebook
 from nanh2lib.settings import package_version, read_yaml
 
@@ -141,6 +142,7 @@ def stage_book(
             shutil.copy(data, stage / "nanh2lib" / "data" / data.name)
     shutil.copy(nglview_script(), stage / "book" / "_static" / "vendor" / "nglview-js-widgets.js")
     write_generated_pages(stage, profile)
+    (stage / "book" / GENERATED / "chapters.md").write_text(chapter_list(notebooks), encoding="utf-8")
     return stage
 
 

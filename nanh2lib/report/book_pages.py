@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nanh2lib.report.model_pages import models_page
 from nanh2lib.report.module_graph import draw_module_graph, import_graph, levels
 from nanh2lib.settings import read_yaml
 
@@ -33,6 +34,7 @@ def write_generated_pages(stage: str | Path, profile: str) -> None:
     (generated / "module-graph.md").write_text(_graph_page(generated), encoding="utf-8")
     (generated / "public-names.md").write_text(_public_names(), encoding="utf-8")
     (generated / "launch.md").write_text(launch_words(read_yaml(Path(stage) / "_config.yml")), encoding="utf-8")
+    (generated / "models.md").write_text(models_page(generated), encoding="utf-8")
     (generated / "downloads.md").write_text(_downloads(Path(stage) / "results"), encoding="utf-8")
     _copy_tables(Path(stage) / "results" / "tables", generated / "tables", _wanted_tables(book), profile)
     (book / "api").mkdir(exist_ok=True)
