@@ -1,11 +1,11 @@
 """Measure how much each number of the notebooks varies over seeds; golden tolerances are shares of that.
 
-    for s in 1 2; do .venv/bin/nanh2 reproduce --profile smoke --seed $s --run _build/spread/seed-$s; done
-    .venv/bin/python scripts/measure_spread.py results/smoke _build/spread/seed-1 _build/spread/seed-2
+    for s in 1 2; do .venv/bin/nanh2 reproduce --profile smoke --seed $s --run results/spread-$s; done
+    .venv/bin/python scripts/measure_spread.py results/smoke results/spread-1 results/spread-2
 
-Takes finished runs of one profile with different seeds and writes every number that all of them have, by notebook and
-place, one value a seed, to ``tests/golden/spread/<profile>.json``. Notebooks that some run lacks keep what was measured
-for them before.
+The runs go on where they were stopped when the first line is repeated. The second writes every number that all runs have,
+by notebook and place, one value a seed, to ``tests/golden/spread/<profile>.json``, and says what the golden files then
+allow. Notebooks that some run lacks keep what was measured for them before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nanh2lib.files import write_atomically  # noqa: E402
-from tests.golden_values import leaves, spread_file  # noqa: E402
+from tests.golden_values import leaves, read_golden, rule_for, spread_file, tolerance_for  # noqa: E402
 
 
 def main(runs: list[Path]) -> None:
@@ -44,6 +44,18 @@ def main(runs: list[Path]) -> None:
     for name, places in measured.items():
         varying = sum(max(values) > min(values) for values in places.values())
         print(f"{name}: {len(places)} numbers, {varying} of them differ between seeds {order}")
+        for line in allowances(path.stem, name):
+            print(f"  {line}")
+
+
+def allowances(profile: str, name: str) -> list[str]:
+    """What the golden file now allows at each place whose tolerance is a share of the spread."""
+    golden = read_golden(profile, name)
+    return [
+        f"{place}: {value!r} +- {tolerance_for(place, golden)['abs']:.3g}"
+        for place, value in leaves(golden["values"])
+        if "share" in rule_for(place, golden)
+    ]
 
 
 def numbers_of(found: list[dict[str, Any]]) -> dict[str, list[float]]:

@@ -10,6 +10,8 @@ A golden file ``tests/golden/<profile>/NN_name.json`` holds
     ``share``
         Allowed deviation as a share of the standard deviation of that very number over seeds, as measured by
         ``scripts/measure_spread.py`` and kept in ``tests/golden/spread/<profile>.json``.
+    ``until``
+        Beside ``share``: what is allowed as long as that spread has not been measured.
     ``abs`` and/or ``rel``
         Smallest deviation that is allowed all the same: rounding of what is written, or float32 on another machine.
         Alone, it serves numbers that do not depend on the seed.
@@ -30,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "golden"
-KEYS = {"share", "rel", "abs", "any"}
+KEYS = {"share", "until", "rel", "abs", "any"}
 
 
 def spread_file(profile: str) -> Path:
@@ -55,6 +57,7 @@ def read_golden(profile: str, name: str) -> dict[str, Any]:
         assert tolerance.get("why"), f"{path}: tolerance of {pattern} gives no reason"
         assert set(tolerance) - {"why"} <= KEYS, f"{path}: odd tolerance for {pattern}"
         assert set(tolerance) - {"why"}, f"{path}: tolerance of {pattern} allows nothing"
+        assert "until" not in tolerance or "share" in tolerance, f"{path}: {pattern}: until which share?"
     return {**golden, "spread": read_spread(profile, name)}
 
 
@@ -80,7 +83,9 @@ def tolerance_for(place: str, golden: Mapping[str, Any]) -> dict[str, Any]:
     rule = rule_for(place, golden)
     allowed = {key: rule[key] for key in ("abs", "rel", "any") if key in rule}
     if "share" in rule:
-        allowed["abs"] = max(allowed.get("abs", 0.0), rule["share"] * golden.get("spread", {}).get(place, 0.0))
+        measured = golden.get("spread", {}).get(place)
+        deviation = rule.get("until", 0.0) if measured is None else rule["share"] * measured
+        allowed["abs"] = max(allowed.get("abs", 0.0), deviation)
     return allowed
 
 

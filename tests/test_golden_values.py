@@ -57,3 +57,10 @@ def test_a_share_of_the_measured_spread_is_allowed_or_else_the_floor(spread, all
     assert tolerance_for("loss", golden) == {"abs": allowed}
     assert differences({"loss": 1.0 + 0.99 * allowed}, golden) == []
     assert differences({"loss": 1.0 + 1.01 * allowed}, golden)
+
+
+@pytest.mark.parametrize(("spread", "allowed"), [({}, 0.3), ({"loss": 0.1}, 0.05), ({"loss": 0.0}, 0.01)])
+def test_what_is_allowed_until_the_spread_is_measured_counts_no_more_afterwards(spread, allowed):
+    rule = {"share": 0.5, "until": 0.3, "abs": 0.01, "why": "half the spread; rounding"}
+    golden = {"values": {"loss": 1.0}, "tolerances": {"loss": rule}, "spread": spread}
+    assert tolerance_for("loss", golden) == {"abs": allowed}
