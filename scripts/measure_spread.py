@@ -3,7 +3,7 @@
     for s in 1 2; do .venv/bin/nanh2 reproduce --profile smoke --seed $s --run results/spread-$s; done
     .venv/bin/python scripts/measure_spread.py results/smoke results/spread-1 results/spread-2
 
-The runs go on where they were stopped when the first line is repeated. The second writes every number that all runs have,
+The first line, repeated, goes on where it was stopped. The second writes every number that all of the runs have,
 by notebook and place, one value a seed, to ``tests/golden/spread/<profile>.json``, and says what the golden files then
 allow. Notebooks that some run lacks keep what was measured for them before.
 """
