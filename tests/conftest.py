@@ -37,6 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(RUN_SECONDS))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Workers that don't know the groups would each make the smoke run and the book: stop instead."""
+    if not session.config.getoption("loadgroup", False):
+        return
+    lost = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+    if lost:
+        raise pytest.UsageError(f"{lost[0]}: this pytest loses the groups of pytest-xdist; see pyproject.toml")
+
+
 def once(name: str, work: Callable[[], Any]) -> Any:
     """Result (a JSON value) of work that one process of this test run does and the others wait for.
 
