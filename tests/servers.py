@@ -67,6 +67,12 @@ class DaskCluster:
         self.workers.append(python(*command, "--no-nanny", "--local-directory", str(folder)))
         self._drain(self.workers[-1])
 
+    def refill(self, workers: int = 2) -> list[subprocess.Popen[str]]:
+        """Start workers in the place of dead ones; those that live."""
+        while len(living := [worker for worker in self.workers if worker.poll() is None]) < workers:
+            self.add_worker()
+        return living
+
     def stop(self) -> None:
         for process in (*self.workers, self.scheduler):
             process.kill()

@@ -153,9 +153,8 @@ def test_relaxations_run_on_the_cluster_too_and_are_not_repeated(job, dask_clust
     assert sum(key in candidate.relaxations for candidate in job.run.store.candidates()) == 2
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_worker_killed_in_mid_run_costs_no_label(job, dask_cluster):
-    lost = dask_cluster.workers[0]
+    lost = dask_cluster.refill()[0]
 
     def kill_and_open() -> None:
         wait_until(lambda: len(job.evaluations()) == HELD_AT + 1, "both workers are held up")
