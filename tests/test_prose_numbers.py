@@ -8,11 +8,13 @@ from functools import cache
 import numpy as np
 
 from nanh2lib.report.check import TEXT_ANGLES
+from nanh2lib.report.dataset import crystals_below
 from nanh2lib.report.efficiency import read_study
 from nanh2lib.report.measurements import Measurements, measure, space_group_of
-from nanh2lib.report.published import published_structures
+from nanh2lib.report.published import published_structures, reference_structure
+from nanh2lib.report.reference_energies import reference_energies
 from nanh2lib.report.round_trip import sodium_directions
-from nanh2lib.store.dataset import read_manifest
+from nanh2lib.store.dataset import gpaw_energies, load_dataset, read_manifest
 from tests.golden_values import read_golden
 from tests.run_book import ROOT
 
@@ -84,6 +86,24 @@ def test_sizes_on_the_data_card():
     (volume,) = numbers("(# Å³ per formula unit)", CARD)
     alpha_volume = read_golden("smoke", "02_dataset")["values"]["volume_per_formula_unit"]
     assert round(alpha_volume, 1) == volume
+
+
+def test_crystals_below_alpha_on_the_data_card():
+    alpha = reference_structure("alpha")
+    zero = reference_energies("gpaw")["alpha"]
+    rows = list(crystals_below(load_dataset(), gpaw_energies(), alpha, zero).values())
+    low, high = numbers("Two fully relaxed entries lie # to # meV per formula unit below", CARD)
+    assert len(rows) == 2
+    assert low <= min(row["below"] for row in rows) <= max(row["below"] for row in rows) <= high
+    larger, smaller = numbers("(# against # Å³ per formula unit)", CARD)
+    assert {round(row["volume"], 1) for row in rows} == {larger}
+    assert smaller == round(alpha.volume / 16, 1)
+
+
+def test_fused_molecules_on_the_data_card():
+    flags = read_manifest()["account"]["relaxed_fixed"]["flags"]
+    assert flags == {"broken_fragment": 5}
+    assert "In five of them two NH2 ran into each other" in CARD
 
 
 def test_savings_told_in_the_readme():

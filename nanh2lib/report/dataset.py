@@ -16,6 +16,7 @@ from scipy.stats import kendalltau, spearmanr
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import setting_labels
+from nanh2lib.crystal.symmetry_search import symmetry_dataset
 from nanh2lib.energy.labels import EnergyResult, formula_units, label_structures
 from nanh2lib.errors import InputError
 from nanh2lib.ranking import matches
@@ -311,6 +312,49 @@ def first_principles_account(
     table = {label: {frame: counts[frame].get(label, 0) for frame in FRAMES} for label in labels}
     table["all settings"] = {frame: sum(counts[frame].values()) for frame in FRAMES}
     return {label: {**row, "together": sum(row.values())} for label, row in table.items()}
+
+
+def crystals_below(
+    entries: Sequence[Candidate],
+    reference: Mapping[tuple[str, str], float],
+    structure: Structure,
+    zero: float,
+    symprec: float = 0.05,
+) -> dict[str, dict[str, Any]]:
+    """Crystals whose first-principles energy lies below that of a known one, and whether they are that one.
+
+    Parameters
+    ----------
+    entries : sequence of Candidate
+    reference : mapping
+        As for `first_principles_comparison`.
+    structure : Structure
+        The known crystal; `nanh2lib.ranking.matches` decides, volumes not rescaled.
+    zero : float
+        Its energy by the same first principles, eV per formula unit.
+    symprec : float
+        A, for the space group that is found.
+
+    Returns
+    -------
+    dict
+        By id, shortened, and frame, lowest first: meV per formula unit below, volume (A^3 per formula
+        unit), setting of the search, space group found, and the match's displacement (None: no match).
+    """
+    by_id = {entry.id: entry for entry in entries}
+    rows = {}
+    for (frame, identity), energy in sorted(reference.items(), key=lambda item: item[1]):
+        if energy < zero and identity in by_id:
+            crystal = frame_structure(by_id[identity], frame)
+            found = symmetry_dataset(crystal, symprec)
+            rows[f"{identity[:6]}, {frame}"] = {
+                "below": 1000 * (zero - energy),
+                "volume": crystal.volume / formula_units(crystal),
+                "setting": next(iter(setting_counts([by_id[identity]])), "none"),
+                "space group": None if found is None else found.international,
+                "displacement": matches(crystal, structure),
+            }
+    return rows
 
 
 def agreement_by_frame(

@@ -20,6 +20,8 @@ from nanh2lib.report.published import published_structures, reference_structure
 ALPHA = "alpha"
 COMMITTED = Path("benchmarks", "results", "gpaw_published.json")
 """DFT energies, in the checkout."""
+CONVERGENCE = Path("benchmarks", "results", "gpaw_convergence.json")
+"""The same for a few crystals at other cutoffs and k-meshes."""
 
 
 def reference_crystals() -> dict[str, Structure]:
@@ -106,6 +108,50 @@ def committed_dft_energies(path: str | Path | None = None, label: str | None = N
         raise InputError(f"{path}: no energies with the settings {label!r}; there are: {', '.join(sorted(counts))}")
     order = {key: place for place, key in enumerate(reference_crystals())}
     return CommittedEnergies(chosen, dict(sorted(energies.items(), key=lambda pair: order.get(pair[0], len(order)))))
+
+
+def convergence_table(path: str | Path | None = None) -> dict[str, dict[str, float | None]]:
+    """How first-principles energies change with cutoff and k-mesh.
+
+    Parameters
+    ----------
+    path : path, optional
+        What ``scripts/gpaw_single_points.py convergence`` wrote; default: the checkout's.
+
+    Returns
+    -------
+    dict
+        By settings, e.g. ``"400 eV, 0.4 per A"``: energy of alpha (eV per formula unit) and of the
+        others above it (meV per formula unit), by key; None where it was not computed. Empty where
+        there is no file.
+
+    Raises
+    ------
+    InputError
+        The file is of another form.
+    """
+    path = project_root() / CONVERGENCE if path is None else Path(path)
+    if not path.is_file():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[tuple[float, float], dict[str, float]] = {}
+        for key, ladder in rows.items():
+            for row in ladder.values():
+                if "ev_per_fu" in row:
+                    settings = -float(row["settings"]["k_spacing"]), float(row["settings"]["cutoff"])
+                    found.setdefault(settings, {})[key] = float(row["ev_per_fu"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a table of DFT energies ({error!r}); restore the committed file") from error
+    others = [key for key in rows if key != ALPHA]
+    table: dict[str, dict[str, float | None]] = {}
+    for (spacing, cutoff), energies in sorted(found.items()):
+        zero = energies.get(ALPHA)
+        table[f"{cutoff:g} eV, {-spacing:g} per A"] = {
+            "alpha, eV": zero,
+            **{k: None if zero is None or k not in energies else 1000 * (energies[k] - zero) for k in others},
+        }
+    return table
 
 
 def above(energies: Mapping[str, float], zero: str = ALPHA) -> dict[str, float]:

@@ -10,10 +10,13 @@ from nanh2lib.errors import InputError
 from nanh2lib.report.dataset import (
     agreement,
     agreement_by_frame,
+    crystals_below,
     first_principles_account,
     linear_correction,
     setting_counts,
 )
+from nanh2lib.report.published import reference_structure
+from nanh2lib.report.reference_energies import reference_energies
 from nanh2lib.store.dataset import gpaw_energies, load_dataset
 
 
@@ -81,3 +84,16 @@ def test_every_first_principles_energy_is_counted_once():
     assert sum(per_setting) == len(reference)
     assert all(per_setting)
     assert table.keys() <= {*setting_counts(entries), "all settings"}
+
+
+def test_what_lies_below_alpha_in_pbe_is_alpha_in_a_larger_cell():
+    alpha, zero = reference_structure("alpha"), reference_energies("gpaw")["alpha"]
+    rows = crystals_below(load_dataset(), gpaw_energies(), alpha, zero)
+    assert [row["below"] for row in rows.values()] == pytest.approx([8.9, 8.3], abs=0.05)
+    for name, row in rows.items():
+        assert name.endswith("relaxed")
+        assert row["space group"] == "Fddd"
+        assert row["displacement"] < 0.05
+        assert row["volume"] == pytest.approx(49.71, abs=0.01)
+        assert row["setting"] == "F2dd"
+    assert crystals_below(load_dataset(), gpaw_energies(), alpha, zero - 1) == {}

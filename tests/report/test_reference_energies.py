@@ -7,7 +7,13 @@ import json
 import pytest
 
 from nanh2lib.errors import InputError
-from nanh2lib.report.reference_energies import above, committed_dft_energies, reference_crystals, reference_energies
+from nanh2lib.report.reference_energies import (
+    above,
+    committed_dft_energies,
+    convergence_table,
+    reference_crystals,
+    reference_energies,
+)
 from tests.run_book import ROOT
 
 COMMITTED = ROOT / "benchmarks" / "results" / "gpaw_published.json"
@@ -44,3 +50,25 @@ def test_settings_are_chosen_by_label_or_by_number(tmp_path):
 def test_a_missing_zero_is_named():
     with pytest.raises(InputError, match="no energy of 'alpha'"):
         above({"S1-Pcca": -1.0})
+
+
+def test_convergence_is_told_above_alpha_at_equal_settings(tmp_path):
+    path = tmp_path / "convergence.json"
+    assert convergence_table(path) == {}
+
+    def row(cutoff, spacing, energy):
+        return {"settings": {"cutoff": cutoff, "k_spacing": spacing}, "ev_per_fu": energy}
+
+    rows = {
+        "alpha": {"a": row(400, 0.4, -16.0), "b": row(500, 0.4, -17.0), "c": {"failure": "SCF", "settings": {}}},
+        "S1-P21212": {"a": row(400, 0.4, -15.96), "d": row(600, 0.3, -18.0)},
+    }
+    path.write_text(json.dumps(rows))
+    table = convergence_table(path)
+    assert list(table) == ["400 eV, 0.4 per A", "500 eV, 0.4 per A", "600 eV, 0.3 per A"]
+    assert table["400 eV, 0.4 per A"] == {"alpha, eV": -16.0, "S1-P21212": pytest.approx(40.0)}
+    assert table["500 eV, 0.4 per A"]["S1-P21212"] is None
+    assert table["600 eV, 0.3 per A"]["alpha, eV"] is None
+    path.write_text("[1]")
+    with pytest.raises(InputError, match=r"convergence\.json"):
+        convergence_table(path)
