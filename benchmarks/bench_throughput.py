@@ -156,24 +156,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def kept_rows(path: Path, here: Mapping[str, Any], fresh: bool) -> dict[str, Any]:
-    """Rows of an earlier call on the same machine with the same packages."""
-    if fresh or not path.exists():
+def kept_rows(path: Path, here: Mapping[str, Any], anew: str | None) -> dict[str, Any]:
+    """Rows of an earlier call on the same machine with the same packages, without those to measure anew."""
+    data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": None}
+    if data["machine"] != here:
         return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return dict(data["rows"]) if data["machine"] == here else {}
+    return {name: row for name, row in data["rows"].items() if anew is None or anew not in name}
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few crystals, once; nothing is written")
     parser.add_argument("--only", default="", help="measure rows whose name holds this text")
-    parser.add_argument("--fresh", action="store_true", help="measure again what the file holds")
+    parser.add_argument("--fresh", action="store_true", help="measure them again where the file holds them")
     options = parser.parse_args(arguments)
     found = crystals(2 if options.quick else None)
     relaxed = [found[i * len(found) // RELAXED] for i in range(RELAXED)] if len(found) > RELAXED else found[:1]
     here = machine()
-    rows = {} if options.quick else kept_rows(RESULT, here, options.fresh)
+    rows = {} if options.quick else kept_rows(RESULT, here, options.only if options.fresh else None)
     for name, (words, call) in jobs(found, relaxed, 1 if options.quick else REPEATS).items():
         if name in rows or options.only not in name:
             continue
