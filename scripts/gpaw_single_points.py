@@ -4,8 +4,9 @@
     python scripts/gpaw_single_points.py dataset       # a stratified sample of the shipped dataset
     python scripts/gpaw_single_points.py convergence   # cutoff and k-mesh for the three smallest cells
 
-Finished crystals are kept; a killed run goes on with the next one, and --count ends it early. Primitive
-cells throughout. An SCF that does not converge is kept with its reason.
+Finished crystals are kept; a killed run goes on with the next one, and --count ends it early. The file
+is read again before a row is written. Primitive cells throughout. An SCF that does not converge is kept
+with its reason.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nanh2lib.errors import Nanh2Error
 from nanh2lib.files import write_atomically
 from nanh2lib.pipeline.dataset import first_principles_sample
 from nanh2lib.report.reference_energies import reference_crystals
+from nanh2lib.settings import processor
 from nanh2lib.store.dataset import GPAW_FILE, data_directory, frame_structure, load_dataset
 
 RESULTS = Path("benchmarks", "results")
@@ -50,6 +52,7 @@ def single_point(crystal: Structure, cutoff: float, k_spacing: float) -> dict[st
         "k_mesh": list(k_mesh(primitive.lattice.matrix, k_spacing)),
         "settings": settings,
         "date": datetime.date.today().isoformat(),
+        "processor": processor(),
     }
     atoms = primitive.to_ase_atoms(msonable=False)
     atoms.calc = get_calculator("gpaw", **settings, empty_bands=EMPTY_BANDS)
@@ -87,10 +90,10 @@ def published(cutoff: float, k_spacing: float) -> Iterator[str]:
         return len(cell), math.prod(k_mesh(cell.lattice.matrix, k_spacing))
 
     for key in sorted(crystals, key=cost):
-        rows = read(path)
-        if label not in rows.get(key, {}):
+        if label not in read(path).get(key, {}):
             row = single_point(crystals[key], cutoff, k_spacing)
             row["geometry"] = "shipped reference structure" if key == "alpha" else "as printed, errata applied"
+            rows = read(path)
             rows.setdefault(key, {})[label] = row
             write(path, rows)
             yield f"{key} {row.get('ev_per_fu', row.get('failure'))}"
@@ -102,9 +105,9 @@ def convergence(cutoff: float, k_spacing: float) -> Iterator[str]:
     crystals = reference_crystals()
     for key in ("S1-P21212", "S1-P21c", "alpha"):
         for ladder in CONVERGENCE:
-            rows = read(path)
-            if label_of(*ladder) not in rows.get(key, {}):
+            if label_of(*ladder) not in read(path).get(key, {}):
                 row = single_point(crystals[key], *ladder)
+                rows = read(path)
                 rows.setdefault(key, {})[label_of(*ladder)] = row
                 write(path, rows)
                 yield f"{key} {label_of(*ladder)} {row.get('ev_per_fu', row.get('failure'))}"
@@ -113,17 +116,16 @@ def convergence(cutoff: float, k_spacing: float) -> Iterator[str]:
 def dataset(cutoff: float, k_spacing: float) -> Iterator[str]:
     path = data_directory() / GPAW_FILE
     for entry, frame in first_principles_sample(load_dataset()):
-        content = read(path)
-        rows = content.setdefault("rows", {})
-        structure = frame_structure(entry, frame)
         key = f"{entry.id}/{frame}"
-        if key not in rows:
-            rows[key] = {**single_point(structure, cutoff, k_spacing), "id": entry.id, "frame": frame}
+        if key not in read(path).get("rows", {}):
+            row = single_point(frame_structure(entry, frame), cutoff, k_spacing)
+            content = read(path)
+            content.setdefault("rows", {})[key] = {**row, "id": entry.id, "frame": frame}
             content["command"] = (
                 f"python scripts/gpaw_single_points.py dataset --cutoff {cutoff:g} --k-spacing {k_spacing:g}"
             )
             write(path, content)
-            yield f"{key} {rows[key].get('ev_per_fu', rows[key].get('failure'))}"
+            yield f"{key} {row.get('ev_per_fu', row.get('failure'))}"
 
 
 SETS: dict[str, Callable[[float, float], Iterator[str]]] = {
