@@ -29,7 +29,7 @@ def chapter_list(notebooks: Iterable[Path]) -> str:
             f"[{title[1] if title else path.stem}](../notebooks/{path.name})",
             _paragraph(opening, "Aim"),
             re.split(r" to read|[.,]", _paragraph(opening, "Time"))[0].lower(),
-            "–" if seconds is None else f"{seconds:.0f} s",
+            "–" if seconds is None else f"{seconds:.0f}\N{NO-BREAK SPACE}s",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

@@ -8,7 +8,7 @@ from html import escape
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(e[+-]?\d+)?|–")
-_SHORT, _LONG = 14, 24  # letters: shorter cells do not break, longer ones get room
+_SHORT, _SHORT_NAME, _LONG = 14, 20, 24  # letters: shorter cells and names do not break, longer ones get room
 _STYLE = """<style>
 .nanh2-numbers{margin:1rem 0;text-align:left}
 .nanh2-numbers figcaption{margin:0 0 .4rem;font-size:.92em;line-height:1.4;text-align:left!important}
@@ -39,6 +39,7 @@ def typeset(text: str) -> str:
     text = re.sub(r"NH2\b", "NH₂", text)
     text = re.sub(r"(?<=\d) A(\^3)?\b", lambda found: " Å³" if found[1] else " Å", text)
     text = re.sub(r"(?<![A-Za-z])A\^3", "Å³", text)
+    text = re.sub(r"(?<=\d) x (?=\d|the )", " × ", text)
     return text.replace("+-", "±").replace(">= ", "≥ ").replace("<= ", "≤ ")
 
 
@@ -64,7 +65,8 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequ
 
 def _cell(tag: str, text: str) -> str:
     scope = ' scope="row"' if tag == "th" else ""
-    name = "short" if len(text) <= _SHORT else "long" if len(text) >= _LONG else ""
+    short = _SHORT_NAME if tag == "th" else _SHORT
+    name = "short" if len(text) <= short else "long" if len(text) >= _LONG else ""
     name = "number" if tag == "td" and _NUMBER.fullmatch(text) else name
     kind = f' class="{name}"' if name else ""
     return f"<{tag}{scope}{kind}>{escape(typeset(text))}</{tag}>"

@@ -12,7 +12,7 @@ from typing import Any
 from nanh2lib.errors import ComputationError
 from nanh2lib.files import write_atomically
 from nanh2lib.report import plots
-from nanh2lib.report.html_table import html_table
+from nanh2lib.report.html_table import html_table, typeset
 
 MODELS = Path(__file__).resolve().parent.parent / "data" / "models"
 """Folder of the checkpoints that come with the package."""
@@ -54,7 +54,8 @@ def models_page(target: str | Path, source: str | Path = MODELS) -> str:
 
 def _card(path: Path) -> list[str]:
     """The card with its headings one level down, and lists of sites that a line can break in."""
-    lines = re.sub(r",(?=\d+[a-zA-Z])", ", ", path.read_text(encoding="utf-8")).splitlines()
+    text = typeset(re.sub(r",(?=\d+[a-zA-Z])", ", ", path.read_text(encoding="utf-8")))
+    lines = text.replace("| | |\n", "| what | of this model |\n").splitlines()
     return [f"#{line}" if line.startswith("#") else line for line in lines] + [""]
 
 

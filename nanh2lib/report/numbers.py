@@ -30,7 +30,8 @@ def run_words(profile: str, seed: int, potential: str | None = None) -> str:
     >>> run_words("smoke", 0, "sevennet-0")
     'profile smoke, seed 0, potential sevennet-0'
     """
-    return f"profile {profile}, seed {seed}, {f'potential {potential}' if potential else 'no potential used'}"
+    used = f", potential {potential}" if potential else ""
+    return f"profile {profile}, seed {seed}{used}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from nanh2lib.report.chapter_list import chapter_list
 from nanh2lib.report.notebooks import RUN_METADATA
 from tests.run_book import ROOT
 
-OPENING = "# 1 Numbers\n\n**Aim.** Count\nto | three.\n\n**Time.** Two minutes to read, one to run.\n"
+OPENING = "# 1 Sums\n\n**Aim.** Count\nto | three.\n\n**Time.** Two minutes to read, one to run.\n"
 
 
 def notebook(folder, name, text, **run):
@@ -20,7 +20,9 @@ def notebook(folder, name, text, **run):
 def test_a_row_holds_title_aim_minutes_and_seconds(tmp_path):
     paths = [notebook(tmp_path, "02_b.ipynb", "# 2 Bare"), notebook(tmp_path, "01_a.ipynb", OPENING, seconds=12.4)]
     first, second = chapter_list(paths).splitlines()[2:]
-    assert first == r"| [1 Numbers](../notebooks/01_a.ipynb) | Count to \| three. | two minutes | 12 s |"
+    assert (
+        first == "| [1 Sums](../notebooks/01_a.ipynb) | Count to \\| three. | two minutes | 12\N{NO-BREAK SPACE}s |"
+    )
     assert second == "| [2 Bare](../notebooks/02_b.ipynb) | – | – | – |"
 
 

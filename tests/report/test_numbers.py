@@ -32,7 +32,7 @@ def test_each_table_names_profile_seed_and_potential():
     assert html.count("<figcaption") == 1
     assert html.count('<th scope="row" class="short">alpha</th>') == 1
     assert '<td class="number">1.23</td>' in html
-    assert run_words("full", 3) == "profile full, seed 3, no potential used"
+    assert run_words("full", 3) == "profile full, seed 3"
     with pytest.raises(InputError, match="caption"):
         NumberTable(pd.DataFrame(), " ")
 

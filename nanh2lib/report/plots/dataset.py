@@ -21,6 +21,9 @@ from nanh2lib.report.plots.style import (
     symbol_text,
 )
 
+MANY_GROUPS = 12
+"""Space groups from which on their names need a steeper slant."""
+
 ABOVE_ALPHA = "Energy above α-NaNH$_2$ (meV per formula unit)"
 ABOVE_ALPHA_TWO_LINES = "Energy above α-NaNH$_2$\n(meV per formula unit)"
 
@@ -51,7 +54,8 @@ def space_group_histogram(
     if not totals:
         raise InputError("space-group histogram: no counts; give {data set: {symbol: number}}")
     symbols = list(order) if order else sorted(totals, key=lambda symbol: (-totals[symbol], symbol))
-    figure, (axes,) = new_figure(max(5.6, 0.52 * len(symbols) + 1.6), 3.9)
+    many = len(symbols) > MANY_GROUPS
+    figure, (axes,) = new_figure(7.6 if many else max(5.6, 0.52 * len(symbols) + 1.6), 3.9)
     width = 0.82 / len(counts)
     x = np.arange(len(symbols))
     for k, (name, color) in enumerate(zip(counts, cycle_colors(len(counts)), strict=True)):
@@ -59,7 +63,8 @@ def space_group_histogram(
         bars = axes.bar(x + (k - (len(counts) - 1) / 2) * width, heights, width, color=color, label=name)
         if len(counts) <= 2:
             axes.bar_label(bars, [str(h) if h else "" for h in heights], fontsize=8.5, padding=1.5)
-    axes.set_xticks(x, [symbol_text(symbol) for symbol in symbols], rotation=40, ha="right", rotation_mode="anchor")
+    turn = 60 if many else 40
+    axes.set_xticks(x, [symbol_text(symbol) for symbol in symbols], rotation=turn, ha="right", rotation_mode="anchor")
     axes.set_xlabel("Space group")
     axes.set_ylabel(ylabel)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

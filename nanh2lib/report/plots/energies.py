@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 from scipy.stats import spearmanr
 
 from nanh2lib.errors import InputError
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.plots.style import (
     MARKERS,
     ReportFigure,
@@ -146,8 +147,8 @@ def energy_ranking(
     axes.set_ylim(min(low, heights.min()) - margin, max(high, heights.max()) + margin)  # room for the names too
     for name, height in zip(names, heights, strict=True):
         axes.annotate(
-            name, (last[name][0] + half, last[name][1]), xytext=(len(keys) - 1 + half + 0.22, height), va="center",
-            fontsize=9.5, arrowprops={"arrowstyle": "-", "color": palette[name], "linewidth": 0.8},
+            typeset(name), (last[name][0] + half, last[name][1]), xytext=(len(keys) - 1 + half + 0.22, height),
+            va="center", fontsize=9.5, arrowprops={"arrowstyle": "-", "color": palette[name], "linewidth": 0.8},
             annotation_clip=False,
         )  # fmt: skip
     axes.set_xticks(range(len(keys)), keys)
@@ -245,7 +246,7 @@ def powder_patterns(
         axes.fill_between(grid, base, base + profile, color=palette[k], alpha=0.25, linewidth=0)
         axes.plot(grid, base + profile, color=palette[k], linewidth=1.3)
         axes.vlines(pattern.x, base - 0.07, base - 0.02, color=palette[k], linewidth=0.7)
-        axes.text(high, base + 0.62, name, ha="right", fontsize=10)
+        axes.text(high, base + 0.62, typeset(name), ha="right", fontsize=10)
     for angle in marks:
         guide_line(axes, x=angle)
     axes.set_xlabel(f"2θ (degrees, {wavelength.replace('Ka', ' Kα')})")

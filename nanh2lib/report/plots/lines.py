@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from nanh2lib.errors import InputError
+from nanh2lib.report.html_table import typeset
 from nanh2lib.report.plots.style import (
     DASHES,
     MARKERS,
@@ -18,6 +20,7 @@ from nanh2lib.report.plots.style import (
     guide_line,
     ink,
     new_figure,
+    plain_log,
     styled,
 )
 
@@ -33,6 +36,7 @@ def line_plot(
     band: tuple[float, float] | None = None,
     points: bool = False,
     log: bool = False,
+    legend: Literal["inside", "above"] = "inside",
 ) -> ReportFigure:
     """Draw curves over one axis.
 
@@ -51,6 +55,8 @@ def line_plot(
         Mark each point.
     log : bool
         Logarithmic y axis.
+    legend : {"inside", "above"}
+        Above the axes where curves fill them.
 
     Raises
     ------
@@ -73,9 +79,12 @@ def line_plot(
         guide_line(axes, x=position, label=name)
     if log:
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    if len(curves) > 1:
+    if legend == "above":
+        figure.legend(loc="outside upper center", ncols=len(curves))
+    elif len(curves) > 1:
         axes.legend()
     return figure
 
@@ -111,11 +120,12 @@ def count_bars(
         widths = [float(counts[name].get(row, 0.0)) for row in rows]
         bars = axes.barh(y + (k - (len(counts) - 1) / 2) * height, widths, height, color=color, label=name)
         axes.bar_label(bars, [f"{value:.{decimals}f}" for value in widths], fontsize=8.5, padding=2)
-    axes.set_yticks(y, rows)
+    axes.set_yticks(y, [typeset(row) for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     if log:
         axes.set_xscale("log")
+        plain_log(axes.xaxis)
     elif decimals == 0:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.grid(visible=False, axis="y")

@@ -16,6 +16,7 @@ from nanh2lib.report.plots.style import (
     finite_array,
     ink,
     new_figure,
+    plain_log,
     styled,
 )
 
@@ -52,6 +53,7 @@ def loss_curves(
         if baselines and network in baselines:
             axes.axhline(baselines[network], color=ink(), linestyle=":", linewidth=1.2, label="predicting the mean")
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
         axes.set_title(network)
         axes.set_xlabel("Epoch")
         axes.legend()

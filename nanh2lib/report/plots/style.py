@@ -15,8 +15,10 @@ import matplotlib
 import numpy as np
 from matplotlib import style as mpl_style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from nanh2lib.errors import InputError
@@ -38,6 +40,7 @@ OKABE_ITO = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 THEMES = ("light", "dark")
+_UPRIGHT = 3  # letters: names of guide lines up to this long are not turned
 
 _theme: ContextVar[str] = ContextVar("plot_theme", default="light")
 
@@ -168,13 +171,30 @@ def quiet() -> str:
     return str(matplotlib.rcParams["grid.color"])
 
 
+def plain_log(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis: 0.1, 1, 10, and between the powers of ten where it is short.
+
+    Parameters
+    ----------
+    axis : Axis
+        Of axes whose scale is logarithmic and whose data are drawn; left as it is beyond five powers of ten.
+    """
+    low, high = sorted(axis.get_view_interval())
+    if not 0 < low < high < 1e5 * low:
+        return
+    locator = MaxNLocator(5) if high < 4 * low else LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,))
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def guide_line(axes: Axes, *, x: float | None = None, y: float | None = None, label: str = "") -> None:
     """Draw a dashed line with its name written at its end."""
     if x is not None:
         axes.axvline(x, color=ink(), linewidth=1.0, linestyle="--", alpha=0.7, zorder=1)
         axes.annotate(
             label, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -3), textcoords="offset points",
-            rotation=90, va="top", ha="left", fontsize="small",
+            rotation=90 if len(label) > _UPRIGHT else 0, va="top", ha="left", fontsize="small",
         )  # fmt: skip
     if y is not None:
         axes.axhline(y, color=ink(), linewidth=1.0, linestyle="--", alpha=0.7, zorder=1)
