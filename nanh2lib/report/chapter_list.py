@@ -11,7 +11,7 @@ from nanh2lib.report.notebooks import RUN_METADATA
 
 
 def chapter_list(notebooks: Iterable[Path]) -> str:
-    """Table (MyST) with a row for each executed notebook, in reading order.
+    """List (MyST) with an entry for each executed notebook, in reading order.
 
     Parameters
     ----------
@@ -19,23 +19,23 @@ def chapter_list(notebooks: Iterable[Path]) -> str:
         As `nanh2lib.report.notebooks.run_notebooks` leaves them: the first cell holds title, **Aim.** and **Time.**,
         the metadata the seconds of the run.
     """
-    lines = ["| notebook | what it is for | to read | this run |", "|:--|:--|:--|--:|"]
+    lines = []
     for path in sorted(notebooks):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         opening = "".join(notebook["cells"][0]["source"])
         title = re.search(r"^# (.+)$", opening, re.M)
         seconds = notebook["metadata"].get(RUN_METADATA, {}).get("seconds")
-        cells = [
-            f"[{title[1] if title else path.stem}](../notebooks/{path.name})",
-            _paragraph(opening, "Aim"),
-            re.split(r" to read|[.,]", _paragraph(opening, "Time"))[0].lower(),
-            "–" if seconds is None else f"{seconds:.0f}\N{NO-BREAK SPACE}s",
+        minutes = re.split(r" to read|[.,]", _paragraph(opening, "Time"))[0]
+        took = "" if seconds is None else f", {seconds:.0f}\N{NO-BREAK SPACE}s in this run"
+        lines += [
+            f"**[{title[1] if title else path.stem}](../notebooks/{path.name})**",
+            f": {_paragraph(opening, 'Aim')} *{minutes} to read{took}.*",
+            "",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _paragraph(opening: str, word: str) -> str:
     """Text of the paragraph that begins with a bold word, on one line; a dash where there is none."""
     found = re.search(rf"\*\*{word}\.\*\*\s+(.+?)(?:\n\s*\n|\Z)", opening, re.S)
-    return " ".join(found[1].split()).replace("|", r"\|") if found else "–"
+    return " ".join(found[1].split()) if found else "–"

@@ -14,12 +14,13 @@ from nanh2lib.errors import InputError
 from nanh2lib.report.drawing import write_bytes
 from nanh2lib.report.html_table import typeset
 
+_FITS_A_PHONE = 700  # CSS pixels: wider figures scroll on a narrow page instead of shrinking
 STYLE = """<style>
 .nanh2-figure{margin:1rem 0;text-align:left}
 .nanh2-figure img{max-width:100%;height:auto;border-radius:6px}
 .nanh2-figure img.nanh2-paper{background:#fff!important}
 .nanh2-figure figcaption{margin-top:.4rem;font-size:.92em;line-height:1.4}
-.nanh2-figure figcaption{text-align:left!important;font-weight:400!important}
+.nanh2-figure figcaption{text-align:left!important;font-weight:400!important;overflow-wrap:anywhere}
 .nanh2-figure figcaption,.nanh2-figure figcaption *{color:var(--pst-color-text-base,inherit)!important}
 .nanh2-figure figcaption a{color:var(--pst-color-link,inherit)!important;text-decoration:underline}
 .nanh2-figure figcaption strong{font-weight:600!important}
@@ -148,6 +149,8 @@ class ThemedFigure:
             f'width="{self.width}">'
             for theme, svg in (("light", self.light), ("dark", self.dark))
         )
+        if self.width > _FITS_A_PHONE:
+            images = f'<div class="nanh2-strip" tabindex="0">{images}</div>'
         return STYLE + _figure_html(images, self.caption)
 
     def save(self, path: str | Path, *, theme: str = "light") -> Path:
