@@ -189,12 +189,14 @@ def energies_above_alpha(entries: Sequence[Candidate]) -> dict[str, FloatArray]:
     found: dict[str, list[float]] = {}
     for entry in entries:
         fixed, relaxed = entry.relaxed_fixed, entry.relaxed
-        if fixed is None or not fixed.usable:
+        if fixed is None:
             continue
         zero = 1000 * reference_energies(fixed.potential)[ALPHA]
         if fixed.potential in entry.energies:
             raw = 1000 * entry.energies[fixed.potential] - zero
             found.setdefault(f"as found ({fixed.potential})", []).append(raw)
+        if not fixed.usable:
+            continue
         found.setdefault(f"rigid, fixed cell ({fixed.potential})", []).append(1000 * fixed.energy_final - zero)
         if relaxed is not None and relaxed.usable:
             above = 1000 * (relaxed.energy_final - reference_energies(relaxed.potential)[ALPHA])
