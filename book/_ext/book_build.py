@@ -2,6 +2,7 @@
 
 Pages load no script twice and none that would reach for the network: the theme brings sphinx-thebe, which this book
 does not use, and which writes its settings into every page twice (an error in the browser) with the address of a CDN.
+Pages can be read by ear and without a mouse: names that the theme leaves out are put in when all pages are written.
 
 The package is imported in the ordinary way before autodoc does it with ``TYPE_CHECKING`` set, under which pydantic
 leaves models unfinished.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -70,6 +72,31 @@ def _gallery_script(
         app.add_js_file("gallery.js", loading_method="defer")
 
 
+_ACCESSIBLE = (
+    # A section's fold in the side bar has no name, ...
+    ('<summary><span class="toctree-toggle"', '<summary aria-label="Pages of this part"><span class="toctree-toggle"'),
+    # ... a folded cell and the search field have another than what is written on them, ...
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
+    (
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
+        'search-button-field search-button__button pst-js-only" title="Search"',
+    ),
+    # ... and a table that is too wide can be scrolled by mouse only.
+    ('<table class="table">', '<table class="table" tabindex="0">'),
+)
+
+
+def _name_things(app: Sphinx, exception: Exception | None) -> None:
+    """Mend what the theme's pages lack for those who do not see them or have no mouse."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for theirs, ours in _ACCESSIBLE:
+            text = text.replace(theirs, ours)
+        page.write_text(text, encoding="utf-8")
+
+
 def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in list(doctree.findall(nodes.raw)):
         if "x-thebe-config" in node.astext() or "kernelName =" in node.astext():
@@ -84,4 +111,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", _clean_scripts, priority=900)
     app.connect("html-page-context", _keep_stops, priority=900)
     app.connect("doctree-resolved", _drop_thebe_nodes, priority=900)
+    app.connect("build-finished", _name_things)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -56,9 +56,9 @@ def write_book_tables(run: Run, account: Sequence[Mapping[str, Any]]) -> list[Pa
         "energies": energies_markdown(energies, dft.energies, dft.label),
         "potentials": potentials_markdown(energies, dft.energies),
         "reproduced": f"{account_markdown(account)}\n*Committed evidence, and finds of this run: {words}.*\n",
-        "relaxed": number_markdown(groups_table(account)),
-        "searches": number_markdown(searches_table()),
-        "alpha_found": number_markdown(alpha_table()),
+        "relaxed": number_markdown(groups_table(account), "structure"),
+        "searches": number_markdown(searches_table(), "series"),
+        "alpha_found": number_markdown(alpha_table(), "search"),
         "best_of_ours": best_tables().markdown(),
     }
     return [write_text(run.path("tables", f"{name}.md"), text) for name, text in texts.items()]
@@ -70,14 +70,17 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return typeset("\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])) + "\n"
 
 
-def number_markdown(table: NumberTable) -> str:
-    """A table with its caption below, which says where its numbers come from; a sentence where it has no rows."""
+def number_markdown(table: NumberTable, first: str) -> str:
+    """A table with its caption below, which says where its numbers come from; a sentence where it has no rows.
+
+    ``first`` is the name of the first column, that of the rows' names.
+    """
     if table.frame.empty:
         return f"*{NONE_YET}*\n"
     rows = [
         [str(name), *map(str, cells)] for name, cells in zip(table.frame.index, table.frame.to_numpy(), strict=True)
     ]
-    return f"{markdown_table(['', *map(str, table.frame.columns)], rows)}\n*{typeset(table.caption)}*\n"
+    return f"{markdown_table([first, *map(str, table.frame.columns)], rows)}\n*{typeset(table.caption)}*\n"
 
 
 def encoding_markdown() -> str:

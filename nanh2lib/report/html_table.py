@@ -18,7 +18,7 @@ html[data-theme="dark"] .cell_output .text_html:has(.nanh2-numbers){background:n
 .nanh2-scroll{overflow-x:auto}
 .nanh2-numbers table{display:table;width:auto;margin:0;border-collapse:collapse;font-size:.92em}
 .nanh2-numbers th,.nanh2-numbers td{padding:.22rem .6rem .22rem .3rem;text-align:left;vertical-align:top;border:0}
-.nanh2-numbers thead th{vertical-align:bottom;border-bottom:2px solid var(--pst-color-border,#888)}
+.nanh2-numbers thead>tr>*{vertical-align:bottom;border-bottom:2px solid var(--pst-color-border,#888)}
 .nanh2-numbers tbody tr{border-bottom:1px solid var(--pst-color-border,#ccc)}
 .nanh2-numbers tbody th{font-weight:600}
 .nanh2-numbers .short{white-space:nowrap}
@@ -53,8 +53,8 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequ
         Names of the columns behind the first, which holds the rows' names; empty: no head.
     rows : sequence of (name, cells)
     """
-    top = "".join(f'<th scope="col">{escape(typeset(name))}</th>' for name in ("", *head)) if head else ""
-    top = f"<thead><tr>{top}</tr></thead>" if top else ""
+    names = "".join(f'<th scope="col">{escape(typeset(name))}</th>' for name in head)
+    top = f"<thead><tr><td></td>{names}</tr></thead>" if head else ""
     body = "".join(
         f"<tr>{_cell('th', name)}{''.join(_cell('td', cell) for cell in cells)}</tr>" for name, cells in rows
     )
