@@ -30,9 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--steering", action="store_true", help="resample populations by predicted energy")
     run.add_argument("--oversample", type=int, default=1, help="raw samples a proposal, chosen by predicted energy")
     run.add_argument("--downhill", action="store_true", help="go downhill on the learned potential first")
+    run.add_argument("--screen", type=int, default=1, help="candidates a proposal, chosen by one call each")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
     run.add_argument("--executor", default="serial")
     again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
+    again.add_argument("--only", action="append", default=[], metavar="VARIANT", help="rows of these variants alone")
     for command in (run, again):
         command.add_argument(
             "--dataset",
@@ -61,12 +63,12 @@ def main() -> None:
     known = known_crystals(study, None if arguments.dataset == "none" else arguments.dataset)
     write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
     if arguments.command == "refresh":
-        print(f"{refresh(study, known)} rows changed in {study.relaxations}")
+        print(f"{refresh(study, known, arguments.only)} rows changed in {study.relaxations}")
         return
     proposer = make_proposer(
         arguments.method, arguments.variant, arguments.models, config,
         guide=arguments.guide, steering=arguments.steering, oversample=arguments.oversample,
-        downhill=arguments.downhill, changes=_changes(arguments.set),
+        downhill=arguments.downhill, screen=arguments.screen, run=study.run, changes=_changes(arguments.set),
     )  # fmt: skip
     with make_executor(arguments.executor) as executor:
         added = execute(

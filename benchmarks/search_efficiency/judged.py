@@ -26,11 +26,14 @@ METHODS = ("random", "paper", "paper_guided", "geometric", "geometric_heldout", 
 
 RELAXATION_COLUMNS = (
     "method", "variant", "held_out", "seed", "template", "hall_number", "units", "sample_id", "valid_before",
-    "evaluations", "energy_start", "energy_final", "converged", "matches_alpha", "duplicate_of", "in_training",
+    "evaluations", "screening", "energy_start", "energy_final", "converged", "matches_alpha", "duplicate_of",
+    "in_training",
 )  # fmt: skip
-"""One row a relaxation. Energies: eV per formula unit, empty where the relaxation failed. ``duplicate_of``: sample_id
-of an earlier row of the same method, variant, held_out and template that is the same crystal. ``in_training``:
-"no", "yes", or "held_out" for crystals of the dataset that held-out models have not seen."""
+"""One row a relaxation. ``screening``: energy calls spent on choosing this crystal among others, beside the
+``evaluations`` of its relaxation; those of a batch are spread evenly over its rows. Energies: eV per formula unit,
+empty where the relaxation failed. ``duplicate_of``: sample_id of an earlier row of the same method, variant, held_out
+and template that is the same crystal. ``in_training``: "no", "yes", or "held_out" for crystals of the dataset that
+held-out models have not seen."""
 
 SAMPLE_COLUMNS = (
     "method", "variant", "held_out", "seed", "template", "batch", "drawn", "valid", "valid_at_0.7", "symmetry",

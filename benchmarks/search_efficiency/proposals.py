@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +29,9 @@ from nanh2lib.diffusion.sampling import sample
 from nanh2lib.errors import InputError, Nanh2Error
 from nanh2lib.pipeline.draws import uniform_draws
 from nanh2lib.pipeline.geometric import draw_geometric
+from nanh2lib.pipeline.gradient_labels import label_gradients
+from nanh2lib.pipeline.model_card import charged_calls
+from nanh2lib.pipeline.run import Run
 from nanh2lib.ranking.duplicates import fingerprint
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
@@ -40,8 +44,15 @@ PYXTAL_TRIES = 20
 BATCH = 50
 CHOSEN_BATCH = 100
 """Of proposals that are chosen among many: the more there are, the fewer of them are equal."""
-SAME_PREDICTED = 2e-3
-"""Predicted energies (eV per formula unit) of proposals that may be one crystal; their environments then decide."""
+SCREENED_BATCH = 25
+"""Of proposals that one call of the judging potential has chosen among many."""
+SCREENING = "energy of lowest candidates"
+SAME_PREDICTED, SAME_ENVIRONMENT = 5e-3, 0.05
+"""Windows within which two proposals are one crystal: predicted energy (eV per formula unit) and average minimum
+distances (A)."""
+WIDE_PREDICTED = 2e-3
+"""Window of variants without screening, with the wide ``RULES.amd_window``. They lose different crystals to it (nine
+pairs of ten are that close), and keep it because their rows are there."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,10 @@ class Proposer:
         Takes pushed-apart crystals downhill on a learned potential, with their energies there.
     oversample : int
         Raw crystals drawn for each proposal.
+    screen : int
+        Candidates for each proposal whose energy is asked of the judging potential, one call each.
+    judge : callable, optional
+        Energies (B,) of that potential, NaN where it fails.
     batch : int
         Proposals made together.
     training_evaluations : int
@@ -75,6 +90,8 @@ class Proposer:
     rank: Callable[[AsymmetricUnit], Tensor] | None = None
     improve: Callable[[AsymmetricUnit], Descent] | None = None
     oversample: int = 1
+    screen: int = 1
+    judge: Callable[[Sequence[AsymmetricUnit]], Tensor] | None = None
     batch: int = BATCH
     training_evaluations: int = 0
 
@@ -91,11 +108,14 @@ class Batch:
         Whether the raw sample of each passed both filters at the full limits.
     counts : dict
         ``drawn``, ``valid``, ``valid_at_0.7``, ``symmetry``, ``proposed``, ``seconds``.
+    screening : tuple of int
+        Calls of the judging potential that each proposal is charged: their sum is that of all candidates.
     """
 
     units: tuple[AsymmetricUnit, ...]
     valid_before: tuple[bool, ...]
     counts: dict[str, Any]
+    screening: tuple[int, ...]
 
 
 def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Batch:
@@ -113,7 +133,7 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
     raw = proposer.draw(template, count * proposer.oversample, seed)
     if len(raw) == 0:
         counts: dict[str, Any] = dict.fromkeys(("drawn", "valid", "valid_at_0.7", "symmetry", "proposed"), 0)
-        return Batch((), (), {**counts, "seconds": time.process_time() - begin})
+        return Batch((), (), {**counts, "seconds": time.process_time() - begin}, ())
     settings = ValidationSettings()
     reports = {scale: validate(raw, settings.model_copy(update={"limit_scale": scale})) for scale in (1.0, 0.7)}
     pushed = push_apart([raw[i] for i in range(len(raw))], REALISTIC_LIMITS, PushApartSettings())
@@ -126,8 +146,11 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
         energies = proposer.rank(AsymmetricUnit.cat(units))
     passed = [report.passed for report in validate(units, settings)] if rows else []
     places = [k for k in range(len(rows)) if passed[k]]
-    if energies is not None:
-        places = lowest_different(units, energies, places, count)
+    calls = 0
+    if energies is not None and proposer.judge is not None:
+        places, calls = _screened(units, energies, places, count, proposer)
+    elif energies is not None:
+        places = lowest_different(units, energies, places, count, WIDE_PREDICTED, RULES.amd_window)
     places = places[:count]
     symmetric = [all(c.passed for c in report.checks if c.name == "symmetry") for report in reports[1.0]]
     counts = {
@@ -139,22 +162,46 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
         "seconds": time.process_time() - begin,
     }
     before = tuple(reports[1.0][rows[k]].passed for k in places)
-    return Batch(tuple(units[k] for k in places), before, counts)
+    shares = tuple(calls // len(places) + (k < calls % len(places)) for k in range(len(places)))
+    return Batch(tuple(units[k] for k in places), before, counts, shares)
 
 
-def lowest_different(units: Sequence[AsymmetricUnit], energies: Tensor, places: Sequence[int], count: int) -> list[int]:
-    """Places of the crystals of lowest predicted energy, of equal ones the first; at most ``count``, by energy.
+def _screened(
+    units: Sequence[AsymmetricUnit], energies: Tensor, places: Sequence[int], count: int, proposer: Proposer
+) -> tuple[list[int], int]:
+    """Places of the crystals that are lowest at the judging potential among those of lowest predicted energy.
 
-    Equal are crystals of nearly one predicted energy and one average-minimum-distance vector.
+    One call each; their number is the second result.
+    """
+    if proposer.judge is None:
+        raise ValueError("_screened: the proposer has no judge")
+    candidates = lowest_different(units, energies, places, count * proposer.screen)
+    judged = torch.full_like(energies, torch.nan)
+    judged[candidates] = proposer.judge([units[k] for k in candidates]).to(judged)
+    usable = [k for k in candidates if bool(torch.isfinite(judged[k]))]
+    return lowest_different(units, judged, usable, count), len(candidates)
+
+
+def lowest_different(
+    units: Sequence[AsymmetricUnit],
+    energies: Tensor,
+    places: Sequence[int],
+    count: int,
+    energy_window: float = SAME_PREDICTED,
+    amd_window: float = SAME_ENVIRONMENT,
+) -> list[int]:
+    """Places of the crystals of lowest energy, of equal ones the first; at most ``count``, by energy.
+
+    Equal are crystals of nearly one energy and one average-minimum-distance vector.
     """
     chosen: list[int] = []
     prints: list[FloatArray] = []
     for place in sorted(places, key=lambda k: float(energies[k])):
         if len(chosen) == count:
             break
-        mine = fingerprint(expand(units[place])[0].get_primitive_structure(), RULES.amd_neighbours)
-        near = (k for k, other in enumerate(chosen) if abs(float(energies[other] - energies[place])) < SAME_PREDICTED)
-        if all(np.abs(prints[k] - mine).max() > RULES.amd_window for k in near):
+        mine = fingerprint(expand(units[place])[0], RULES.amd_neighbours)
+        near = (k for k, other in enumerate(chosen) if abs(float(energies[other] - energies[place])) < energy_window)
+        if all(np.abs(prints[k] - mine).max() > amd_window for k in near):
             chosen.append(place)
             prints.append(mine)
     return chosen
@@ -170,6 +217,8 @@ def make_proposer(
     steering: bool = False,
     oversample: int = 1,
     downhill: bool = False,
+    screen: int = 1,
+    run: Run | None = None,
     changes: dict[str, Any] | None = None,
 ) -> Proposer:
     """The proposer of a method.
@@ -192,6 +241,10 @@ def make_proposer(
         Above 1: so many raw samples a proposal, the best by the geometric model's energy network kept.
     downhill : bool
         Crystals go downhill on the geometric model's learned potential before they are proposed.
+    screen : int
+        Above 1: so many candidates a proposal, the best by one call of the judging potential kept.
+    run : Run, optional
+        Where these calls are kept; needed for screening.
     changes : dict, optional
         Changed sampling settings.
 
@@ -206,6 +259,9 @@ def make_proposer(
     common: dict[str, Any] = {"variant": variant, "oversample": oversample, "describe": describe}
     if oversample > 1:
         common["batch"] = CHOSEN_BATCH
+    if screen > 1:
+        describe["screen"] = screen
+        common |= {"batch": SCREENED_BATCH, "screen": screen, "judge": _judge(run, oversample)}
     if method == "random":
         networks = _geometric(method, models) if oversample > 1 or downhill else None
         common |= {"rank": _rank(networks, oversample), "improve": _improve(networks) if downhill else None}
@@ -267,27 +323,25 @@ def _improve(models: GeometricModels | None) -> Callable[[AsymmetricUnit], Desce
     return lambda units: descend(energy, units)
 
 
+def _judge(run: Run | None, oversample: int) -> Callable[[Sequence[AsymmetricUnit]], Tensor]:
+    if run is None or oversample == 1:
+        raise InputError("screening needs candidates to choose from (oversampling) and a folder for its calls")
+    return lambda units: label_gradients(run, units, SCREENING).energies
+
+
 def _hash(models: Path | None) -> str:
     return "" if models is None else hashlib.sha256(models.with_suffix(".json").read_bytes()).hexdigest()[:16]
 
 
 def _charged(models: Path | None) -> int:
-    """Energy calls of the training set, from the summary of training beside the run's models.
+    """Energy calls of the training set, from the card beside the checkpoint.
 
     Raises
     ------
     InputError
-        The checkpoint does not lie in the folder of the run that trained it: its cost is not known.
+        There is no card, or it does not say.
     """
-    if models is None:
-        return 0
-    from nanh2lib.pipeline.run import read_json
-
-    name = "train" if models.stem == "paper" else f"train_{models.stem}"
-    record = models.parent.parent / "stages" / f"{name}.json"
-    if not record.exists():
-        raise InputError(f"{record}: missing, so the cost of {models.name} is not known; give it in its run's folder")
-    return int(read_json(record)["summary"]["evaluations_charged"])
+    return 0 if models is None else charged_calls(models.with_suffix(".md"))
 
 
 def _random(template: Template, count: int, seed: int) -> AsymmetricUnit:

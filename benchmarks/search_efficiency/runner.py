@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, named_entries, relaxed_crystals, withheld_ids
 from nanh2lib.pipeline.run import Run, read_json, write_json
-from nanh2lib.ranking.library import CrystalLibrary
+from nanh2lib.ranking.library import CrystalLibrary, Described
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
 from nanh2lib.relaxation.settings import RelaxationSettings
@@ -96,20 +97,20 @@ class Known:
     training: CrystalLibrary
     held_out: frozenset[str]
 
-    def in_training(self, result: RelaxationResult) -> str:
+    def in_training(self, crystal: Described, energy: float) -> str:
         """``"no"``, ``"yes"``, or ``"held_out"`` where only withheld crystals match."""
-        found = set(self.training.matches(result.structure, result.energy_final))
+        found = set(self.training.matches(crystal, energy))
         if not found:
             return "no"
         return "held_out" if found <= self.held_out else "yes"
 
-    def is_alpha(self, result: RelaxationResult) -> bool:
+    def is_alpha(self, crystal: Described, energy: float) -> bool:
         """Whether a crystal is alpha: structures match and energies agree."""
-        if abs(result.energy_final - self.alpha.energy_final) > SAME_ENERGY:
+        if abs(energy - self.alpha.energy_final) > SAME_ENERGY:
             return False
         library = CrystalLibrary(RULES)
         library.add("alpha", self.alpha.structure)
-        return library.find(result.structure) is not None
+        return library.find(crystal) is not None
 
 
 def known_crystals(study: Study, dataset: str | Path | None) -> Known:
@@ -183,7 +184,7 @@ def execute(
         units = {_sample_id(place, number, i): unit for i, unit in enumerate(batch.units)}
         chosen = dict(list(units.items())[: count - total])
         _note_samples(study, place, number, batch, proposer)
-        before = dict(zip(units, batch.valid_before, strict=True))
+        before = dict(zip(units, zip(batch.valid_before, batch.screening, strict=True), strict=True))
         missing = {identity: unit for identity, unit in chosen.items() if identity not in done}
         rows = _Rows(study, {**place, "hall_number": template.hall_number}, missing, before, known, earlier)
         relax_many(missing, study.relaxation, executor, rows.write, progress=progress)
@@ -194,8 +195,15 @@ def execute(
     return added
 
 
-def refresh(study: Study, known: Known) -> int:
-    """Compare all finds anew with alpha, each other and the dataset (which may have grown since); keep the crystals.
+def refresh(study: Study, known: Known, variants: Collection[str] = ()) -> int:
+    """Compare finds anew with alpha, each other and the dataset (which may have grown since); keep the crystals.
+
+    Parameters
+    ----------
+    study : Study
+    known : Known
+    variants : collection of str
+        Only rows of these; none: all.
 
     Returns
     -------
@@ -209,7 +217,8 @@ def refresh(study: Study, known: Known) -> int:
     for row in rows:
         before = {name: str(row[name]) for name in COMPARED}
         result = study.run.store.get(str(row["sample_id"])).relaxed_fixed
-        if result is not None and result.usable and math.isfinite(result.energy_final):
+        asked = not variants or row["variant"] in variants
+        if asked and result is not None and result.usable and math.isfinite(result.energy_final):
             group = tuple(row[name] for name in ("method", "variant", "held_out", "template"))
             library = libraries.setdefault(group, CrystalLibrary(RULES))
             row |= _compared(str(row["sample_id"]), result, known, library)
@@ -225,12 +234,13 @@ COMPARED = ("duplicate_of", "in_training")
 
 def _compared(identity: str, result: RelaxationResult, known: Known, earlier: CrystalLibrary) -> dict[str, Any]:
     """What a find equals; it joins the earlier ones."""
+    crystal, energy = earlier.describe(result.structure), result.energy_final
     found = {
-        "matches_alpha": known.is_alpha(result),
-        "duplicate_of": earlier.find(result.structure, result.energy_final),
-        "in_training": known.in_training(result),
+        "matches_alpha": known.is_alpha(crystal, energy),
+        "duplicate_of": earlier.find(crystal, energy),
+        "in_training": known.in_training(crystal, energy),
     }
-    earlier.add(identity, result.structure, result.energy_final)
+    earlier.add(identity, crystal, energy)
     return found
 
 
@@ -288,7 +298,7 @@ class _Rows:
     study: Study
     place: dict[str, Any]
     units: dict[str, AsymmetricUnit]
-    valid_before: dict[str, bool]
+    before: dict[str, tuple[bool, int]]
     known: Known
     earlier: CrystalLibrary
 
@@ -296,7 +306,7 @@ class _Rows:
         result = None if isinstance(outcome, str) else outcome[-1]
         unit = self.units[identity]
         _keep(self.study, identity, unit, self.place, result)
-        row = _row(identity, unit, self.place, result, self.valid_before[identity], self.known, self.earlier)
+        row = _row(identity, unit, self.place, result, self.before[identity], self.known, self.earlier)
         append_row(self.study.relaxations, RELAXATION_COLUMNS, row)
 
 
@@ -324,7 +334,7 @@ def _row(
     unit: AsymmetricUnit,
     place: dict[str, Any],
     result: RelaxationResult | None,
-    valid_before: bool,
+    before: tuple[bool, int],
     known: Known,
     earlier: CrystalLibrary,
 ) -> dict[str, Any]:
@@ -332,8 +342,9 @@ def _row(
         **place,
         "units": unit.template.n_units,
         "sample_id": identity,
-        "valid_before": valid_before,
+        "valid_before": before[0],
         "evaluations": 0 if result is None else result.evaluations,
+        "screening": before[1],
         "energy_start": None if result is None else result.energy_start,
         "energy_final": None,
         "converged": False,

@@ -8,8 +8,34 @@ from typing import Any
 
 from nanh2lib.diffusion.geometric.checkpoint import GeometricModels
 from nanh2lib.diffusion.models import PaperModels
+from nanh2lib.errors import InputError
 from nanh2lib.pipeline.run import Run
 from nanh2lib.settings import config_hash, package_version
+
+CHARGED = "| energy calls spent on the crystals |"
+"""Begin of the line that says what a model's training set cost."""
+
+
+def charged_calls(card: Path) -> int:
+    """Energy calls that a model's training set took, as its card says.
+
+    Parameters
+    ----------
+    card : Path
+        Markdown file beside the checkpoint.
+
+    Raises
+    ------
+    InputError
+        There is no card, or it does not say.
+    """
+    lines = card.read_text().splitlines() if card.exists() else []
+    for line in lines:
+        if line.startswith(CHARGED):
+            number = line.removeprefix(CHARGED).strip(" |")
+            if number.isdecimal():
+                return int(number)
+    raise InputError(f"{card}: it does not say how many energy calls the training set took; train again")
 
 
 def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels) -> str:
@@ -64,7 +90,7 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
         f"| pretraining | {pretraining} |",
         f"| held out | {held_out} |",
         f"| potential | {relaxed.potential}, rigid units, cell {relaxed.rigid.cell if relaxed.rigid else 'none'} |",
-        f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",
+        f"{CHARGED} {summary['evaluations_charged']} |",
         *_potential_lines(summary),
         f"| templates | {summary['templates']} in {summary['space_groups']} settings; most frequent: {counts} |",
         f"| epochs | {summary['epochs']} |",
@@ -112,7 +138,7 @@ def paper_card(run: Run, summary: Mapping[str, Any], models: PaperModels) -> str
         f"| weights of noise and energy network | {weights[0]}, {weights[1]} |",
         f"| crystals | {summary['structures']} ({summary['different']} different), {source} |",
         f"| energies | {run.config.label.potential}, eV per formula unit |",
-        f"| energy calls spent on the crystals | {summary['evaluations_charged']} |",
+        f"{CHARGED} {summary['evaluations_charged']} |",
         *_potential_lines(summary),
         f"| templates | {len(library)} |",
         f"| timesteps, schedule | {settings.timesteps}, {settings.schedule} |",

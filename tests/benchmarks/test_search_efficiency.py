@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from importlib.resources import files
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from benchmarks.search_efficiency.judged import (
@@ -16,7 +19,7 @@ from benchmarks.search_efficiency.judged import (
     SAMPLE_COLUMNS,
     judged_template,
 )
-from benchmarks.search_efficiency.proposals import make_proposer, propose
+from benchmarks.search_efficiency.proposals import Proposer, make_proposer, propose
 from benchmarks.search_efficiency.runner import Known, Study, execute, known_crystals, refresh
 from benchmarks.search_efficiency.statistics import (
     Trials,
@@ -26,10 +29,12 @@ from benchmarks.search_efficiency.statistics import (
     evaluations_per_hit,
     lowest_share,
 )
-from benchmarks.search_efficiency.summary import summarize
+from benchmarks.search_efficiency.summary import screened_trials, summarize
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.config import DatasetSettings, load_config
 from nanh2lib.errors import InputError
+from nanh2lib.pipeline.draws import uniform_draws
+from nanh2lib.pipeline.model_card import charged_calls
 from nanh2lib.pipeline.run import write_json
 from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
 
@@ -94,6 +99,7 @@ def row(number, energy, *, method="random", **changes):
     base = {
         "method": method, "variant": "default", "held_out": False, "seed": number % 3, "template": "P2_1",
         "hall_number": 6, "units": 16, "sample_id": f"{method}-{number}", "valid_before": False, "evaluations": 50,
+        "screening": 0,
         "energy_start": energy + 1.0, "energy_final": energy, "converged": True, "matches_alpha": False,
         "duplicate_of": None, "in_training": "no",
     }  # fmt: skip
@@ -137,6 +143,56 @@ def test_summary_counts_what_counts(folder):
     assert mine["enrichment_a"] == pytest.approx((2 / 20) / (1 / 100))
     assert mine["different"] == 19
     assert mine["lowest_mev_above_alpha"] == pytest.approx(10.0)
+
+
+def test_calls_of_screening_are_charged(folder):
+    for i in range(4):
+        changes = {"method": "geometric", "variant": "screened", "screening": 7}
+        append_row(folder / "relaxations.csv", RELAXATION_COLUMNS, row(i, ALPHA + 0.01, **changes))
+    found = summarize(folder, resamples=50)["templates"]["P2_1"]["geometric, screened"]
+    assert found["evaluations"] == 4 * (50 + 7)
+    assert found["hits"]["a"]["evaluations_per_hit"] == 57
+    assert "hits_if_screened" not in found
+
+
+def test_screening_afterwards_relaxes_the_lowest_of_each_seed_and_charges_a_call_for_all():
+    start = np.arange(48.0)[::-1]
+    given = Trials(np.arange(48) // 24, np.full(48, 10.0), start - 100.0, np.ones(48, dtype=bool))
+    found = screened_trials(given, start, share=1 / 8)
+    assert np.flatnonzero(found.countable).tolist() == [21, 22, 23, 45, 46, 47]
+    assert found.evaluations.sum() == 48 + 6 * 10
+    assert set(found.evaluations) == {1.0, 11.0}
+
+
+def test_screening_keeps_what_the_judge_finds_lowest():
+
+    template = judged_template("P2_12_12_1")
+
+    def judge(candidates):
+        return -torch.arange(len(candidates), dtype=torch.float64)  # the last that it is asked is the lowest
+
+    def rank(batch):
+        return torch.arange(len(batch), dtype=torch.float64)
+
+    proposer = Proposer(
+        "random", "x", False, uniform_draws, rank=rank, oversample=10, screen=4,
+        judge=judge,
+    )  # fmt: skip
+    batch = propose(proposer, template, 2, 0)
+    assert batch.counts["proposed"] == 2
+    assert sum(batch.screening) == 8
+    alone = propose(dataclasses.replace(proposer, judge=None), template, 8, 0)
+    assert torch.equal(batch.units[0].frac_origins, alone.units[7].frac_origins)
+    assert torch.equal(batch.units[1].frac_origins, alone.units[6].frac_origins)
+
+
+def test_what_training_cost_is_read_from_the_card(tmp_path):
+    models = files("nanh2lib") / "data" / "models"
+    assert charged_calls(models / "geometric_heldout.md") == 33301
+    (tmp_path / "other.md").write_text("# A card without it\n")
+    for name in ("other.md", "none.md"):
+        with pytest.raises(InputError, match="energy calls"):
+            charged_calls(tmp_path / name)
 
 
 def test_random_saves_nothing_against_itself(folder):
@@ -204,7 +260,12 @@ def test_a_real_run_goes_on_where_it_was(study):
     known.training.add("seen", result.structure, result.energy_final)
     assert refresh(study, known) == 1
     assert read_rows(study.relaxations, RELAXATION_COLUMNS)["in_training"].tolist() == ["yes"]
-    assert Known(known.alpha, known.training, frozenset({"seen"})).in_training(result) == "held_out"
+    assert (
+        Known(known.alpha, known.training, frozenset({"seen"})).in_training(
+            known.training.describe(result.structure), result.energy_final
+        )
+        == "held_out"
+    )
     other = make_proposer("random", "default", None, config, changes={"anything": 1})
     with pytest.raises(InputError, match="begun with other settings"):
         execute(study, other, "C2", template, count=1, **run)
