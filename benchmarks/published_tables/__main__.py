@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.published_tables.confirming import confirm
+from benchmarks.published_tables.modelling import model_method, model_starts
 from benchmarks.published_tables.relaxations import kick_published, relax_published
 from benchmarks.published_tables.searching import Task, displaced_starts, random_starts, run_series
 from benchmarks.published_tables.settings import POTENTIALS, RESULTS, SEARCHES, WORK
@@ -32,9 +33,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--key", action="append", default=[], help="only these (repeat the option)")
     search = commands.add_parser("search", help="random search in the printed setting")
     search.add_argument("--cell", choices=sorted(SEARCHES), required=True)
+    search.add_argument("--potential", choices=POTENTIALS, help="default: SevenNet-0 for free cells, CHGNet for others")
     near = commands.add_parser("displace", help="rigid units of the printed structure moved, pushed apart, relaxed")
     near.add_argument("--distance", type=float, required=True, help="root mean square displacement, A")
-    for command in (search, near):
+    model = commands.add_parser("model", help="proposals of the geometric model in the printed cell")
+    model.add_argument("--learn", type=int, default=0, help="relaxations of the random search there to learn from")
+    for command in (search, near, model):
         command.add_argument("--key", required=True, help="published structure, e.g. S2-P21c")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--count", type=int, required=True, help="relaxations in all")
@@ -53,8 +57,12 @@ def _lines(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.command == "confirm":
         return confirm(folder, work, tuple(arguments.key))
     if arguments.command == "search":
-        task = Task(arguments.key, arguments.cell, "random_search", arguments.seed, folder, work)
+        potential = arguments.potential or SEARCHES[arguments.cell].potential
+        task = Task(arguments.key, arguments.cell, "random_search", arguments.seed, folder, work, potential)
         return run_series(task, random_starts(task, arguments.count))
+    if arguments.command == "model":
+        task = Task(arguments.key, "printed", model_method(arguments.learn), arguments.seed, folder, work)
+        return run_series(task, model_starts(task, arguments.count, arguments.learn))
     task = Task(arguments.key, "printed", f"displaced-{arguments.distance:g}", arguments.seed, folder, work)
     return run_series(task, displaced_starts(task, arguments.distance, arguments.count))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.published_tables.relaxations import COMMAND, relaxed_entry, structure_of
-from benchmarks.published_tables.searching import GROUP_SYMPREC, read_searches
+from benchmarks.published_tables.searching import GROUP_SYMPREC, read_searches, rounded
 from benchmarks.published_tables.settings import BETTER, full_relaxation, read_rows, stamp, write_entries
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import Nanh2Error
@@ -49,7 +49,7 @@ def confirm(folder: Path, work: Path, keys: tuple[str, ...] = ()) -> Iterator[st
     settings = full_relaxation(BETTER)
     searches = read_searches(folder)
     searches = searches[~searches["method"].str.startswith("displaced")]
-    for (key, cell), rows in searches.groupby(["key", "cell"], sort=True):
+    for (key, cell, potential), rows in searches.groupby(["key", "cell", "potential"], sort=True):
         known = published.get(str(key), {}).get(BETTER, {})
         if (keys and key not in keys) or "ev_per_fu" not in known:
             continue
@@ -60,6 +60,7 @@ def confirm(folder: Path, work: Path, keys: tuple[str, ...] = ()) -> Iterator[st
             start = RelaxationResult.from_dict(read_json(work / f"{name}.json"))
             row = rows[rows["sample_id"] == name].iloc[0]
             labels = {"key": str(key), "cell": str(cell), "method": str(row["method"]), "seed": int(row["seed"])}
+            labels["search_potential"] = str(potential)
             entries[name] = {**labels, **confirmed_entry(start, settings, known, published.get("alpha", {}))}
             write_entries(path, f"{COMMAND} confirm", settings.model_dump(mode="json"), entries)
             yield f"{name} {entries[name].get('mev_from_published')} found {entries[name].get('found')}"
@@ -85,11 +86,7 @@ def confirmed_entry(
         **entry,
         "mev_from_published": round(1e3 * gap, 2),
         "mev_above_alpha": None if zero is None else round(1e3 * (last.energy_final - zero), 2),
-        "rms": None if rms is None else round(rms, 4),
-        "rms_from_alpha": _rounded(matches(last.structure, reference_structure("alpha"))),
+        "rms": rounded(rms),
+        "rms_from_alpha": rounded(matches(last.structure, reference_structure("alpha"))),
         "found": rms is not None and same and abs(gap) <= ENERGY_WINDOW and last.usable,
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

@@ -14,11 +14,13 @@ import torch
 
 from benchmarks.published_tables.relaxations import shape_of, structure_of
 from benchmarks.published_tables.settings import (
+    QUICK,
     SEARCH_COLUMNS,
     SEARCHES,
     VOLUME_PER_FORMULA_UNIT,
     VOLUME_TOLERANCE,
     read_rows,
+    search_relaxation,
     stamp,
     write_entries,
 )
@@ -85,6 +87,8 @@ class Task:
     seed : int
     folder, work : Path
         Tables; relaxed crystals.
+    potential : str
+        That relaxes.
     """
 
     key: str
@@ -93,6 +97,12 @@ class Task:
     seed: int
     folder: Path
     work: Path
+    potential: str = QUICK
+
+    @property
+    def label(self) -> str:
+        """Key and cell, and the potential where it is not the quick one."""
+        return f"{self.key}-{self.cell}" + (f"-{self.potential}" if self.potential != QUICK else "")
 
     @property
     def table(self) -> Path:
@@ -100,7 +110,7 @@ class Task:
 
     def identity(self, number: int) -> str:
         """Name of a relaxation."""
-        return f"{self.key}-{self.cell}-{self.method}-s{self.seed}-{number:04d}"
+        return f"{self.label}-{self.method}-s{self.seed}-{number:04d}"
 
     def done(self) -> set[str]:
         """Names of those that are in the table."""
@@ -118,16 +128,18 @@ def read_searches(folder: Path) -> pd.DataFrame:
 
 def reference(task: Task) -> dict[str, Any]:
     """The published structure relaxed exactly as the finds of a search are; computed once."""
-    path, settings = task.folder / "references.json", SEARCHES[task.cell]
-    rows = read_rows(path).get("rows", {})
-    name = f"{task.key}-{task.cell}"
+    path, settings = task.folder / "references.json", search_relaxation(task.cell, task.potential)
+    rows, name = read_rows(path).get("rows", {}), task.label
     if name not in rows:
-        results = relax(published_structure(task.key).structure, settings, SODIUM_AMIDE)
+        printed = published_structure(task.key).structure
+        results = relax(printed, settings, SODIUM_AMIDE)
         last = results[-1]
         if not last.usable:
             raise ComputationError(f"{name}: relaxed as in the search it is unusable ({', '.join(last.flags)})")
         rows[name] = {
             **shape_of(last.structure),
+            "potential": task.potential,
+            "rms_from_printed": rounded(matches(last.structure, printed)),
             "ev_per_fu": round(last.energy_final, 6),
             "converged": last.converged,
             "evaluations": sum(result.evaluations for result in results),
@@ -154,6 +166,10 @@ def random_starts(task: Task, count: int) -> Iterator[tuple[int, AsymmetricUnit]
         if candidate.accepted and candidate.asymmetric_unit is not None:
             yield number, candidate.asymmetric_unit
             number += 1
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def displaced_starts(task: Task, distance: float, count: int) -> Iterator[tuple[int, AsymmetricUnit]]:
@@ -192,7 +208,9 @@ def run_series(task: Task, starts: Iterator[tuple[int, AsymmetricUnit]]) -> Iter
         if name in done:
             continue
         try:
-            results: tuple[RelaxationResult, ...] = relax(unit, SEARCHES[task.cell], SODIUM_AMIDE)
+            results: tuple[RelaxationResult, ...] = relax(
+                unit, search_relaxation(task.cell, task.potential), SODIUM_AMIDE
+            )
             row = find_row(task, number, unit, results, known)
             write_json(task.work / f"{name}.json", results[-1].to_dict())
         except Nanh2Error as error:
@@ -208,7 +226,7 @@ def failed_row(task: Task, number: int, unit: AsymmetricUnit, reason: str) -> di
     found = {"sample_id": task.identity(number), "template": unit.template.label, "units": unit.template.n_units}
     return {
         **empty, **labels, **found, "evaluations": 0, "converged": False, "found": False,
-        "flags": " ".join(reason.split()), "date": stamp()["date"],
+        "flags": " ".join(reason.split()), "date": stamp()["date"], "potential": task.potential,
     }  # fmt: skip
 
 

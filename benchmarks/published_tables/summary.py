@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.published_tables.relaxations import COMMAND
 from benchmarks.published_tables.searching import read_searches
-from benchmarks.published_tables.settings import BETTER, POTENTIALS, QUICK, read_rows
+from benchmarks.published_tables.settings import BETTER, POTENTIALS, read_rows
 from nanh2lib.config import DatasetSettings
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import SpaceGroup
@@ -25,13 +25,19 @@ from nanh2lib.report.dataset import entries_that_are
 from nanh2lib.report.published import reference_structure
 from nanh2lib.store.dataset import load_dataset, read_manifest
 
+METHODS = {"search": "random_search", "model": "model"}
+"""How the methods of the searches begin whose finds count as found by a search, or by a model."""
+
 
 def write_summary(folder: Path) -> dict[str, Any]:
     """Compute and write summary.json."""
     searches = read_searches(folder)
     confirmed = read_rows(folder / "confirmed.json").get("rows", {})
     alpha = {"dataset": dataset_alpha(), "search_efficiency": study_alpha(folder.parent / "search_efficiency")}
-    found = {str(key): {"search": search_evidence(str(key), searches, confirmed)} for key in searches["key"].unique()}
+    found: dict[str, dict[str, Any]] = {}
+    for key in map(str, searches["key"].unique()):
+        evidence = {who: find_evidence(key, who, searches, confirmed) for who in METHODS}
+        found[key] = {who: entry for who, entry in evidence.items() if entry is not None}
     found["alpha"] = {"search": alpha["dataset"]["evidence"], "model": model_evidence(alpha["search_efficiency"])}
     summary = {
         "searches": searches_summary(searches),
@@ -46,14 +52,14 @@ def write_summary(folder: Path) -> dict[str, Any]:
 
 
 def searches_summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Relaxations until found, hits, calls, by ``"key, cell, method"``."""
+    """Relaxations until found, hits, calls, by ``"key, cell, method, potential"``."""
     found = {}
-    for (key, cell, method), mine in rows.groupby(["key", "cell", "method"], sort=True):
+    for names, mine in rows.groupby(["key", "cell", "method", "potential"], sort=True):
         mine = mine.sort_values(["seed", "number"])
         hits = np.flatnonzero(mine["found"].to_numpy() == 1)
         calls = mine["evaluations"].to_numpy()
         gaps = mine["mev_from_published"].dropna()
-        found[f"{key}, {cell}, {method}"] = {
+        found[", ".join(names)] = {
             "relaxations": len(mine),
             "evaluations": int(calls.sum()),
             "unusable": int(mine["energy_final"].isna().sum()),
@@ -68,39 +74,71 @@ def searches_summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def search_evidence(key: str, rows: pd.DataFrame, confirmed: dict[str, Any]) -> dict[str, Any]:
-    """Whether random search found a published structure, with the find, or with what was tried.
+def find_evidence(key: str, who: str, rows: pd.DataFrame, confirmed: dict[str, Any]) -> dict[str, Any] | None:
+    """Whether a kind of search found a published structure, with the find, or with what was tried; None without rows.
 
     A find that the better potential confirms comes first, then one by the potential of the search alone.
+
+    Parameters
+    ----------
+    key : str
+    who : {"search", "model"}
+        Random search, or proposals of the model, as shipped or taught.
+    rows : DataFrame
+        From `read_searches`.
+    confirmed : dict
+        Entries of confirmed.json by name.
     """
-    mine = rows[(rows["key"] == key) & (rows["method"] == "random_search")].sort_values(["cell", "seed", "number"])
+    mine = rows[(rows["key"] == key) & rows["method"].str.startswith(METHODS[who])]
+    if mine.empty:
+        return None
+    mine = mine.sort_values(["cell", "potential", "method", "seed", "number"])
     tried = {"relaxations": len(mine), "evaluations": int(mine["evaluations"].sum())}
-    entries = {name: entry for name, entry in confirmed.items() if entry["key"] == key and entry.get("found")}
-    hits = mine[mine["found"] == 1]
-    if not len(hits) and not entries:
+    hits = counted_hits(mine, confirmed)
+    if hits.empty:
         gaps = mine["mev_from_published"].dropna()
         lowest = round(float(gaps.min()), 1) if len(gaps) else None
-        row = mine.iloc[0]
-        return {"found": False, **tried, "lowest_mev_from_published": lowest, "command": command_of(row, len(mine))}
-    name = min(entries, default=str(hits["sample_id"].iloc[0]) if len(hits) else "")
-    row = mine[mine["sample_id"] == name].iloc[0]
-    entry = entries.get(name)
+        series = mine.groupby(["cell", "potential", "method", "seed"])
+        command = "; ".join(command_of(part.iloc[0], len(part)) for _, part in series)
+        return {"found": False, **tried, "lowest_mev_from_published": lowest, "command": command}
+    row = hits.iloc[0]
+    entry = confirmed.get(row["sample_id"], {})
+    judged = entry if entry.get("found") else row
     return {
         "found": True,
         **tried,
         "hits": len(hits),
         "relaxations_until_found": int(row["number"]) + 1,
-        "id": name,
-        "rms": entry["rms"] if entry else round(float(row["rms"]), 4),
-        "energy_difference_mev": entry["mev_from_published"] if entry else round(float(row["mev_from_published"]), 2),
-        "potential": BETTER if entry else QUICK,
+        "id": row["sample_id"],
+        "rms": round(float(judged["rms"]), 4),
+        "energy_difference_mev": round(float(judged["mev_from_published"]), 2),
+        "potential": BETTER if entry.get("found") else row["potential"],
         "command": command_of(row, int(row["number"]) + 1),
     }
 
 
+def counted_hits(rows: pd.DataFrame, confirmed: dict[str, Any]) -> pd.DataFrame:
+    """Rows that met a published structure, those first that the better potential knows of.
+
+    A hit of the quick potential that the better one makes into something else does not count; nor does any other of
+    the quick one, unless some find was confirmed: what was met is then not the published structure but what the quick
+    potential makes of it.
+    """
+    verdicts = rows["sample_id"].map(lambda name: confirmed.get(name, {}).get("found"))
+    hits = rows[rows["found"] == 1]
+    better, quick = hits[hits["potential"] == BETTER], hits[hits["potential"] != BETTER]
+    sure, refuted = rows[verdicts == True], quick[verdicts[quick.index] == False]  # noqa: E712
+    rest = quick.drop(refuted.index)
+    found = pd.concat([sure, better, rest.iloc[:0] if len(refuted) and sure.empty else rest])
+    return found.drop_duplicates("sample_id")
+
+
 def command_of(row: pd.Series, count: int) -> str:
     """The command that makes a row of the searches."""
-    return f"{COMMAND} search --key {row['key']} --cell {row['cell']} --count {count} --seed {int(row['seed'])}"
+    method, _, learned = str(row["method"]).partition("-")
+    what = f"model --key {row['key']}" if method == "model" else f"search --key {row['key']} --cell {row['cell']}"
+    more = f" --learn {learned}" if learned else f" --potential {row['potential']}" if method != "model" else ""
+    return f"{COMMAND} {what} --count {count} --seed {int(row['seed'])}{more}"
 
 
 def model_evidence(study: dict[str, Any]) -> dict[str, Any] | None:

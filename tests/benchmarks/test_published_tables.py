@@ -22,13 +22,14 @@ from benchmarks.published_tables.searching import (
 from benchmarks.published_tables.settings import (
     BETTER,
     POTENTIALS,
+    QUICK,
     RESULTS,
     SEARCH_COLUMNS,
-    SEARCHES,
     full_relaxation,
     read_rows,
+    search_relaxation,
 )
-from benchmarks.published_tables.summary import searches_summary
+from benchmarks.published_tables.summary import counted_hits, find_evidence, searches_summary
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.energy.labels import energy_per_formula_unit
 from nanh2lib.errors import InputError
@@ -76,24 +77,27 @@ def test_the_smallest_structure_relaxes_to_the_committed_one_again(potential):
     assert np.allclose(last.structure.lattice.parameters, entry["cell"], rtol=5e-3)
 
 
-FOUND = read_searches(RESULTS).query("key == 'S1-P21212' and found == 1").sort_values("number")
+FINDS = read_searches(RESULTS).query("key == 'S1-P21212' and found == 1").sort_values("number")
+FINDS = FINDS.drop_duplicates("potential")
 
 
-@pytest.mark.skipif(FOUND.empty, reason="no find of P2_12_12 is committed")
-def test_a_find_of_the_search_is_found_again(tmp_path):
-    row = FOUND.iloc[0]
+@pytest.mark.parametrize("row", [row for _, row in FINDS.iterrows()], ids=FINDS["potential"].tolist())
+def test_a_find_of_the_search_is_found_again(tmp_path, row):
     number = int(row["number"])
-    task = Task("S1-P21212", "free", "random_search", int(row["seed"]), RESULTS, tmp_path)
+    task = Task("S1-P21212", "free", "random_search", int(row["seed"]), RESULTS, tmp_path, row["potential"])
     assert task.identity(number) == row["sample_id"]
     unit = dict(random_starts(task, number + 1))[number]
-    again = find_row(task, number, unit, relax(unit, SEARCHES["free"], SODIUM_AMIDE), reference(task))
+    again = find_row(
+        task, number, unit, relax(unit, search_relaxation("free", row["potential"]), SODIUM_AMIDE), reference(task)
+    )
     assert again["found"]
     assert again["energy_final"] == pytest.approx(row["energy_final"], abs=2e-3)
 
 
 def test_references_were_made_with_the_settings_of_the_searches():
     for name, entry in read_rows(RESULTS / "references.json").get("rows", {}).items():
-        assert entry["config_hash"] == config_hash(SEARCHES[name.rpartition("-")[2]])
+        cell = "free" if "-free" in name else "printed"
+        assert entry["config_hash"] == config_hash(search_relaxation(cell, entry["potential"]))
 
 
 def test_searches_keep_to_the_printed_setting_and_cell():
@@ -153,12 +157,49 @@ def test_a_series_goes_on_where_it_stopped(tmp_path):
 
 
 def test_relaxations_until_found_are_counted():
-    base = dict.fromkeys(SEARCH_COLUMNS, None) | {"key": "k", "cell": "free", "method": "random_search", "seed": 0}
+    base = dict.fromkeys(SEARCH_COLUMNS, None) | {
+        "key": "k",
+        "cell": "free",
+        "method": "random_search",
+        "seed": 0,
+        "potential": QUICK,
+    }
     rows = [
         base | {"number": n, "sample_id": f"s{n}", "evaluations": 10, "energy_final": -1.0, "found": int(n in (2, 4)),
                 "mev_from_published": gap}
         for n, gap in enumerate([30.0, -20.0, 0.1, 50.0, 0.2])
     ]  # fmt: skip
-    numbers = searches_summary(pd.DataFrame(rows))["k, free, random_search"]
+    numbers = searches_summary(pd.DataFrame(rows))[f"k, free, random_search, {QUICK}"]
     assert (numbers["relaxations_until_found"], numbers["evaluations_until_found"]) == (3, 30)
     assert (numbers["hits"], numbers["below_published"], numbers["first_found"]) == (2, 1, "s2")
+
+
+def _finds(*finds):
+    base = dict.fromkeys(SEARCH_COLUMNS, None) | {"key": "k", "cell": "free", "seed": 0, "evaluations": 10}
+    return pd.DataFrame(
+        [
+            base | {"number": n, "sample_id": f"s{n}", "method": method, "potential": potential, "found": found,
+                    "energy_final": -1.0, "mev_from_published": 0.1 if found else 30.0, "rms": 0.01}
+            for n, (method, potential, found) in enumerate(finds)
+        ]
+    )  # fmt: skip
+
+
+def test_a_hit_that_the_better_potential_refutes_does_not_count():
+    rows = _finds(("random_search", QUICK, 0), ("random_search", QUICK, 1), ("random_search", QUICK, 1))
+    assert counted_hits(rows, {})["sample_id"].tolist() == ["s1", "s2"]
+    assert counted_hits(rows, {"s1": {"found": False}}).empty
+    sure = counted_hits(rows, {"s1": {"found": False}, "s0": {"found": True}})
+    assert sure["sample_id"].tolist() == ["s0", "s2"]
+
+
+def test_evidence_says_who_found_a_structure_and_how():
+    rows = _finds(("random_search", QUICK, 0), ("random_search", BETTER, 1), ("model-40", QUICK, 0))
+    found = find_evidence("k", "search", rows, {})
+    assert found["found"]
+    assert (found["id"], found["potential"], found["relaxations"]) == ("s1", BETTER, 2)
+    assert found["command"].endswith(f"search --key k --cell free --count 2 --seed 0 --potential {BETTER}")
+    missed = find_evidence("k", "model", rows, {})
+    assert not missed["found"]
+    assert missed["command"].endswith("model --key k --count 1 --seed 0 --learn 40")
+    assert find_evidence("other", "model", rows, {}) is None
