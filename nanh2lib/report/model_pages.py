@@ -53,10 +53,16 @@ def models_page(target: str | Path, source: str | Path = MODELS) -> str:
 
 
 def _card(path: Path) -> list[str]:
-    """The card with its headings one level down, and lists of sites that a line can break in."""
-    text = typeset(re.sub(r",(?=\d+[a-zA-Z])", ", ", path.read_text(encoding="utf-8")))
-    lines = text.replace("| | |\n", "| what | of this model |\n").splitlines()
+    """The card with its headings one level down, in words that a line can break between."""
+    text = re.sub(r"\b(\d+[a-zA-Z])((?:,\1\b)+)", _counted, path.read_text(encoding="utf-8"))
+    text = typeset(text).replace("| | |\n", "| what | of this model |\n")
+    lines = [line.replace("_", " ") if line.startswith("| energy network:") else line for line in text.splitlines()]
     return [f"#{line}" if line.startswith("#") else line for line in lines] + [""]
+
+
+def _counted(sites: re.Match[str]) -> str:
+    """``"4a,4a"`` as ``"2 × 4a"``."""
+    return f"{sites[2].count(',') + 1} × {sites[1]}"
 
 
 def _figure(name: str, picture: Path, payload: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ def shelf(tmp_path):
         },
     }
     (tmp_path / "toy.json").write_text(json.dumps(checkpoint), encoding="utf-8")
-    (tmp_path / "toy.md").write_text("# A toy\n\n| templates | P1[1] Na:1a,1a |\n", encoding="utf-8")
+    (tmp_path / "toy.md").write_text("# A toy\n\n| templates | P1[1] Na:1a,1a NH2:1a,2b |\n", encoding="utf-8")
     (tmp_path / "toy.safetensors").write_bytes(weights)
     return tmp_path
 
@@ -38,7 +38,7 @@ def shelf(tmp_path):
 def test_a_section_holds_card_curves_files_and_settings(shelf, tmp_path):
     text = models_page(tmp_path, shelf)
     assert text.startswith("## A toy\n")
-    assert "Na:1a, 1a" in text
+    assert "Na:2 × 1a NH₂:1a,2b" in text
     assert "Epochs: noise 3, energy 2." in text
     assert (tmp_path / "model-toy.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert hashlib.sha256(b"numbers").hexdigest() in text
