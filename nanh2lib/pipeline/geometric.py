@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from nanh2lib.pipeline.model_card import geometric_card
 from nanh2lib.pipeline.run import Run, stage, write_text
 from nanh2lib.pipeline.search import candidate_id
 from nanh2lib.records import Candidate
+from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import push_apart
 from nanh2lib.settings import config_hash, package_version
@@ -178,14 +179,16 @@ PHYSICS_SCALE = 0.1
 """eV per formula unit that count as one standard deviation where no energy network says how many do."""
 
 
-def guides_of(models: GeometricModels, guide: str, potential: str = "chgnet") -> tuple[Guide, ...]:
+def guides_of(
+    models: GeometricModels, guide: str, potential: str = "chgnet", options: Mapping[str, Any] | None = None
+) -> tuple[Guide, ...]:
     """The guides that a setting names.
 
     Parameters
     ----------
     models : GeometricModels
     guide : {"none", "paper", "noised", "x0", "physics"}
-    potential : str
+    potential, options : str, mapping
         Whose gradient guide ``physics`` asks, one call for each crystal and step.
 
     Raises
@@ -197,7 +200,7 @@ def guides_of(models: GeometricModels, guide: str, potential: str = "chgnet") ->
         return ()
     if guide == "physics":
         scale = PHYSICS_SCALE if models.energy is None else models.energy.energy_scale
-        return (PhysicsGuide(potential_gradient(potential), scale),)
+        return (PhysicsGuide(potential_gradient(potential, options), scale),)
     energy = models.noised_energy if guide == "noised" else models.energy
     if energy is None:
         raise CheckpointError(f"guide {guide!r}: the checkpoint holds no energy network for it; train with guide set")
@@ -226,6 +229,7 @@ def draw_geometric(
     lattice_parameters: Sequence[float] = ALPHA_CELL,
     *,
     steering: bool = False,
+    judge: RelaxationSettings | None = None,
     progress: bool = True,
 ) -> GeometricSamples:
     """Draw crystals on a template in one cell.
@@ -242,11 +246,14 @@ def draw_geometric(
     steering : bool
         Resample the population by the energy network's standardised energy of the denoised
         estimates.
+    judge : RelaxationSettings, optional
+        Whose potential guide ``physics`` asks; default: CHGNet.
     progress : bool
     """
+    asked = judge or RelaxationSettings(potential="chgnet")
     cell = torch.tensor(tuple(lattice_parameters), dtype=torch.float64)
     tools = Tools(
-        guides=guides_of(models, guide),
+        guides=guides_of(models, guide, asked.potential, dict(asked.options)),
         potential=predicted_potential(models) if steering else None,
         corrector=_pushed_apart if settings.corrector_steps > 0 else None,
     )
@@ -293,7 +300,8 @@ def geometric_sample_stage(run: Run) -> dict[str, Any]:
 
 def _sample_one(run: Run, models: GeometricModels, template: Template, guide: str, key: str) -> dict[str, Any]:
     settings = run.config.geometric.sampling.model_copy(update={"seed": run.config.seed})
-    units = draw_geometric(models, template, settings, guide, progress=run.progress).asymmetric_unit
+    judge = run.config.dataset.relaxed_fixed
+    units = draw_geometric(models, template, settings, guide, judge=judge, progress=run.progress).asymmetric_unit
     raw = _candidates(run, units, guide, False, key)
     pushed = push_apart([units[i] for i in range(len(units))], run.config.search.limits(), run.config.search.push)
     corrected = _candidates(run, AsymmetricUnit.cat(list(pushed.units)), guide, True, key)

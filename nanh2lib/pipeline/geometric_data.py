@@ -19,7 +19,8 @@ from nanh2lib.pipeline.dataset import MEMBERS, members_of
 from nanh2lib.pipeline.refine import final_key
 from nanh2lib.pipeline.run import CONFIG_FILE, Run, finished, read_json, write_json
 from nanh2lib.pipeline.search import RANDOM_SEARCH, candidates_of, compound_of
-from nanh2lib.ranking import DuplicateSettings, group_duplicates
+from nanh2lib.ranking import DuplicateSettings
+from nanh2lib.ranking.duplicates import connected_groups
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
@@ -268,14 +269,27 @@ def withheld_ids(
     return frozenset(read_json(path))
 
 
+def withheld_library(run: Run, settings: GeometricRunSettings) -> CrystalLibrary | None:
+    """Relaxed crystals that a held-out model must not see, to compare others with; None where nothing is held out."""
+    if settings.held_out is None:
+        return None
+    entries = relaxed_crystals(learned_entries(run, settings))
+    names = withheld_ids(run, entries, settings.held_out, settings.duplicates)
+    library = CrystalLibrary(settings.duplicates)
+    for entry in entries:
+        if entry.id in names:
+            library.add(entry.id, entry.result.structure)
+    return library
+
+
 def _groups(run: Run, entries: Sequence[RelaxedCrystal], settings: DuplicateSettings) -> tuple[int, ...]:
-    """Number of each crystal's group of equal ones; kept in the run's folder, for it takes minutes."""
+    """Number of each crystal's group, chains of equal ones together; kept in the run's folder, for it takes minutes."""
     text = "\n".join(f"{e.id} {e.result.energy_final!r} {e.unit.hall_number}" for e in entries)
-    key = hashlib.sha256(f"{config_hash(settings)}\n{text}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{config_hash(settings)}\nconnected\n{text}".encode()).hexdigest()[:16]
     path = run.directory / "models" / f"groups-{key}.json"
     if path.exists():
         return tuple(int(number) for number in read_json(path))
-    groups = group_duplicates(
+    groups = connected_groups(
         [entry.result.structure for entry in entries], [entry.result.energy_final for entry in entries], settings
     )
     write_json(path, groups)

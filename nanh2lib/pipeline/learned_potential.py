@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.expansion import expand
 from nanh2lib.diffusion.geometric.descent import descend
 from nanh2lib.diffusion.geometric.model import GeometricEnergyModel
 from nanh2lib.diffusion.geometric.potential import train_potential
@@ -17,6 +18,7 @@ from nanh2lib.pipeline.geometric_data import (
     held_out_limit,
     learned_entries,
     relaxed_crystals,
+    withheld_library,
 )
 from nanh2lib.pipeline.gradient_labels import Labelled, label_gradients, shaken
 from nanh2lib.pipeline.run import Run
@@ -104,7 +106,8 @@ def learn_potential(
         run, [*ends, *(shaken(unit, chosen.shift, chosen.turn, generator) for unit in ends)], "gradients where it ends"
     )
     both = Labelled.cat([first, second])
-    rows = usable_rows(both, limit)
+    alike = like_withheld(run, second)
+    rows = [row for row in usable_rows(both, limit) if row - len(first) not in alike]
     groups += [max(groups) + 1 + i % len(ends) for i in range(len(second))]
     model = train_potential(
         (kept := both.select(rows)).units, kept.energies, kept.gradients,
@@ -134,6 +137,14 @@ def usable_rows(labels: Labelled, limit: float) -> list[int]:
     """Rows of labels that are learned from: with a finite energy above what is held out."""
     good = torch.isfinite(labels.energies) & (labels.energies > limit)
     return [int(row) for row in good.nonzero().flatten()]
+
+
+def like_withheld(run: Run, labels: Labelled) -> set[int]:
+    """Rows of explored crystals that match one which is held out, whatever their energy."""
+    library = withheld_library(run, run.config.geometric)
+    if library is None or len(library) == 0:
+        return set()
+    return {row for row, unit in enumerate(labels.units) if library.find(expand(unit)[0]) is not None}
 
 
 def _around(run: Run, data: GeometricTrainingSet) -> tuple[list[AsymmetricUnit], list[int]]:

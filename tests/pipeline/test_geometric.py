@@ -19,13 +19,15 @@ from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.generators import sample_model, train_model
 from nanh2lib.pipeline.geometric import draw_geometric, guides_of, load_geometric, pretrained
 from nanh2lib.pipeline.geometric_data import geometric_training_set, withheld
-from nanh2lib.pipeline.gradient_labels import label_gradients
-from nanh2lib.pipeline.learned_potential import learn_potential, usable_rows
+from nanh2lib.pipeline.gradient_labels import Labelled, label_gradients
+from nanh2lib.pipeline.learned_potential import learn_potential, like_withheld, usable_rows
+from nanh2lib.pipeline.refine import final_key
 from nanh2lib.pipeline.run import Run, open_run, write_json
 from nanh2lib.pipeline.search import candidates_of
 from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import Candidate, RelaxationResult
+from nanh2lib.settings import config_hash
 from nanh2lib.validation.contacts import contact_filter
 
 SMALL_NETWORK = {"features": 8, "channels": 2, "layers": 1, "radial": 6, "cutoff": 4.0}
@@ -115,17 +117,18 @@ def test_held_out_crystals_take_their_matches_with_them(entries):
     assert withheld(structures, energies, ZERO - 1, rules) == set()
 
 
-def test_held_out_training_set_loses_them(entries, tmp_path):
-    held = {"level": 0.05, "margin": 0.02}
-    run = new_run(tmp_path / "held", entries, held_out=held)
+def holding_out(folder, entries) -> Run:
+    """A held-out run; alpha's own relaxation is another test's business: its result is put where it would be kept."""
+    run = new_run(folder, entries, held_out={"level": 0.05, "margin": 0.02})
     settings = run.config.dataset.relaxed_fixed
-    from nanh2lib.pipeline.refine import final_key
-    from nanh2lib.settings import config_hash
-
-    # Alpha's own relaxation is another test's business: its result is put where it would be kept.
     alpha = entries[0].relaxed_fixed.__dict__ | {"energy_final": ZERO}
     name = f"alpha-{final_key(settings).replace(':', '-')}-{config_hash(settings)}.json"
     write_json(run.path("tables", name), RelaxationResult(**alpha).to_dict())
+    return run
+
+
+def test_held_out_training_set_loses_them(entries, tmp_path):
+    run = holding_out(tmp_path / "held", entries)
     data = geometric_training_set(run)
     assert data.left_out == 2
     assert not {"c0", "c1"} & set(data.ids)
@@ -243,6 +246,15 @@ def test_labels_below_the_held_out_level_are_not_learned_from(learned):
     assert 0 < len(rows) < len(labels)
     assert all(float(labels.energies[row]) > middle for row in rows)
     assert usable_rows(replace(labels, energies=labels.energies * torch.nan), -torch.inf) == []
+
+
+def test_explored_crystals_like_a_withheld_one_are_not_learned_from(entries, tmp_path):
+    run = holding_out(tmp_path / "alike", entries)
+    units = (shaken(entries[0].asymmetric_unit, 7), entries[4].asymmetric_unit)
+    none = (torch.zeros(8, 3),) * 2
+    labels = Labelled(units, torch.full((2,), ZERO + 1.0, dtype=torch.float64), none, none)
+    assert like_withheld(run, labels) == {0}
+    assert like_withheld(new_run(tmp_path / "all", entries), labels) == set()
 
 
 def test_going_downhill_without_a_potential_is_refused(entries, tmp_path):
