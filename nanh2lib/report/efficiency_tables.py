@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +11,11 @@ from nanh2lib.report.efficiency import (
     HELD_OUT,
     LEVELS,
     EfficiencyStudy,
-    Interval,
     cost_of,
     method_label,
     saving_of,
     with_training,
+    words,
 )
 from nanh2lib.report.numbers import NOT_PRINTED
 
@@ -48,9 +47,9 @@ def ablation_frame(study: EfficiencyStudy, template: str, level: str = "a") -> p
             "relaxations": str(numbers["relaxations"]),
             "seeds": str(len(numbers["seeds"])),
             "hits a / b / c": " / ".join(str(_or_dash(hits[key].get("hits"))) for key in LEVELS),
-            f"evaluations per hit ({level})": _words(cost_of(hits[level]), 0),
-            "saving": _words(saving_of(hits[level]), 1),
-            "saving, training charged": _words(saving_of(with_training(numbers)[level]), 1) if charged else NOT_PRINTED,
+            f"evaluations per hit ({level})": words(cost_of(hits[level]), 0),
+            "saving": words(saving_of(hits[level]), 1),
+            "saving, training charged": words(saving_of(with_training(numbers)[level]), 1) if charged else NOT_PRINTED,
             "training calls": str(charged) if charged else NOT_PRINTED,
         }
     return pd.DataFrame.from_dict(lines, orient="index")
@@ -81,7 +80,7 @@ def goal_frame(study: EfficiencyStudy, names: Sequence[str], *, goal: float = 5.
             for level in LEVELS:
                 hits = methods[name]["hits"][level]
                 found = saving_of(hits)
-                cells[f"saving ({level})"] = _words(found, 1)
+                cells[f"saving ({level})"] = words(found, 1)
                 verdict = NOT_PRINTED
                 if found is not None and not found[1]:
                     (value, low, _), _ = found
@@ -106,19 +105,9 @@ def _parts(study: EfficiencyStudy, name: str) -> dict[str, str]:
         "guided": "no" if guided == "none" else str(guided),
         "downhill": "yes" if settings.get("downhill") else "no",
         "best of": str(settings.get("oversample", 1)),
+        "screened": f"1 of {settings['screen']}" if "screen" in settings else "no",
     }
 
 
 def _or_dash(value: Any) -> Any:
     return NOT_PRINTED if value is None else value
-
-
-def _words(found: tuple[Interval, bool] | None, digits: int) -> str:
-    """``"120 (80 to 210)"``, ``"> 240"``, or a dash."""
-    if found is None:
-        return NOT_PRINTED
-    (value, low, high), is_bound = found
-    if is_bound:
-        return f"> {value:.{digits}f}"
-    ends = [f"{end:.{digits}f}" if math.isfinite(end) else "∞" for end in (low, high)]
-    return f"{value:.{digits}f} ({ends[0]} to {ends[1]})"
