@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
-from benchmarks.search_efficiency.proposals import make_proposer
+from benchmarks.search_efficiency.proposals import Proposer, make_proposer
+from benchmarks.search_efficiency.raw_samples import judge_raw_samples
 from benchmarks.search_efficiency.runner import Study, execute, known_crystals, refresh
 from benchmarks.search_efficiency.summary import write_summary
-from nanh2lib.config import load_config
+from nanh2lib.config import RunConfig, load_config
 from nanh2lib.execution import make_executor
 from nanh2lib.pipeline.run import write_json
 
@@ -20,6 +21,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_efficiency", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="propose and relax until count rows are there")
+    raw = commands.add_parser("validity", help="judge count raw samples, relax nothing")
+    for command in (run, raw):
+        _add_proposer(command)
+    again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
+    again.add_argument("--only", action="append", default=[], metavar="VARIANT", help="rows of these variants alone")
+    for command in (run, again):
+        command.add_argument(
+            "--dataset",
+            default="shipped",
+            help="what models learned from: shipped, a run folder, or none (then refresh later)",
+        )
+    for command in (run, again, raw):
+        command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
+        command.add_argument("--profile", default="default")
+    for command in (run, again, raw, commands.add_parser("summary", help="compute summary.json from the tables")):
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    return parser
+
+
+def _add_proposer(run: argparse.ArgumentParser) -> None:
     run.add_argument("--method", choices=METHODS, required=True)
     run.add_argument("--template", choices=JUDGED, required=True)
     run.add_argument("--seed", type=int, default=0)
@@ -33,19 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--screen", type=int, default=1, help="candidates a proposal, chosen by one call each")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="sampling setting (JSON value)")
     run.add_argument("--executor", default="serial")
-    again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
-    again.add_argument("--only", action="append", default=[], metavar="VARIANT", help="rows of these variants alone")
-    for command in (run, again):
-        command.add_argument(
-            "--dataset",
-            default="shipped",
-            help="what models learned from: shipped, a run folder, or none (then refresh later)",
-        )
-        command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
-        command.add_argument("--profile", default="default")
-    for command in (run, again, commands.add_parser("summary", help="compute summary.json from the tables")):
-        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
-    return parser
 
 
 def _changes(items: list[str]) -> dict[str, Any]:
@@ -60,22 +68,32 @@ def main() -> None:
         return
     config = load_config(arguments.profile)
     study = Study.open(arguments.results, arguments.work, config)
+    if arguments.command == "validity":
+        row = judge_raw_samples(
+            study.results, _proposer(arguments, config, study), arguments.template, arguments.count, arguments.seed
+        )
+        print(json.dumps(row, indent=1))
+        return
     known = known_crystals(study, None if arguments.dataset == "none" else arguments.dataset)
     write_json(study.results / "alpha.json", {"energy_ev_per_fu": known.alpha.energy_final})
     if arguments.command == "refresh":
         print(f"{refresh(study, known, arguments.only)} rows changed in {study.relaxations}")
         return
-    proposer = make_proposer(
-        arguments.method, arguments.variant, arguments.models, config,
-        guide=arguments.guide, steering=arguments.steering, oversample=arguments.oversample,
-        downhill=arguments.downhill, screen=arguments.screen, run=study.run, changes=_changes(arguments.set),
-    )  # fmt: skip
+    proposer = _proposer(arguments, config, study)
     with make_executor(arguments.executor) as executor:
         added = execute(
             study, proposer, arguments.template, judged_template(arguments.template),
             seed=arguments.seed, count=arguments.count, known=known, executor=executor,
         )  # fmt: skip
     print(f"{added} relaxations added to {study.relaxations}")
+
+
+def _proposer(arguments: argparse.Namespace, config: RunConfig, study: Study) -> Proposer:
+    return make_proposer(
+        arguments.method, arguments.variant, arguments.models, config,
+        guide=arguments.guide, steering=arguments.steering, oversample=arguments.oversample,
+        downhill=arguments.downhill, screen=arguments.screen, run=study.run, changes=_changes(arguments.set),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

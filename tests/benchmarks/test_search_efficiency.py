@@ -20,6 +20,7 @@ from benchmarks.search_efficiency.judged import (
     judged_template,
 )
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer, propose
+from benchmarks.search_efficiency.raw_samples import judge_raw_samples
 from benchmarks.search_efficiency.runner import Known, Study, execute, known_crystals, refresh
 from benchmarks.search_efficiency.statistics import (
     Trials,
@@ -184,6 +185,15 @@ def test_screening_keeps_what_the_judge_finds_lowest():
     alone = propose(dataclasses.replace(proposer, judge=None), template, 8, 0)
     assert torch.equal(batch.units[0].frac_origins, alone.units[7].frac_origins)
     assert torch.equal(batch.units[1].frac_origins, alone.units[6].frac_origins)
+
+
+def test_raw_samples_are_judged_and_a_row_replaced(tmp_path):
+    proposer = make_proposer("random", "default", None, load_config("smoke"))
+    for count in (2, 3):
+        row = judge_raw_samples(tmp_path, proposer, "C2", count, 0)
+    assert (row["drawn"], row["method"], row["valid"]) == (3, "random", 0)
+    (kept,) = json.loads((tmp_path / "validity.json").read_text())["rows"]
+    assert kept == row
 
 
 def test_what_training_cost_is_read_from_the_card(tmp_path):
