@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from pymatgen.core import Structure
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import expand
-from nanh2lib.errors import InputError
 from nanh2lib.report.book import project_root
+from nanh2lib.report.committed import read_committed
 from nanh2lib.report.reference_energies import ALPHA, above, committed_dft_energies, reference_crystals
 
 COMMITTED = Path("benchmarks", "results", "gpaw_relaxed.json")
@@ -106,13 +105,9 @@ def dft_relaxations(path: str | Path | None = None) -> dict[str, DftRelaxation]:
         The file is of another form.
     """
     path = project_root() / COMMITTED if path is None else Path(path)
-    if not path.is_file():
-        return {}
-    try:
-        rows: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: _relaxation(key, row) for key, row in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a file of DFT relaxations ({error!r}); restore the committed file") from error
+    found = read_committed(
+        path, "a file of DFT relaxations", lambda rows: {key: _relaxation(key, row) for key, row in rows.items()}, {}
+    )
     order = list(reference_crystals())
     return {key: found[key] for key in sorted(found, key=lambda key: order.index(key) if key in order else len(order))}
 

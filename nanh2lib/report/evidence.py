@@ -6,12 +6,12 @@ the GPAW single points (see `reference_energies`).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from nanh2lib.errors import InputError
 from nanh2lib.report.book import project_root
+from nanh2lib.report.committed import read_committed
 
 EVIDENCE_FOLDER = Path("benchmarks", "results", "published_tables")
 """In the checkout."""
@@ -43,9 +43,4 @@ def read_evidence(name: str, root: Path | None = None) -> dict[str, Any]:
         path = (root or project_root()) / FILES.get(name, EVIDENCE_FOLDER / f"{name}.json")
     except InputError:
         return {}
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a file of evidence ({error}); restore the committed file") from error
+    return read_committed(path, "a file of evidence", dict, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
@@ -10,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from nanh2lib.errors import InputError
 from nanh2lib.report.book import project_root
+from nanh2lib.report.committed import read_committed
 
 COMMITTED = Path("benchmarks", "results", "throughput.json")
 RELAXATIONS = Path("benchmarks", "results", "relaxation.json")
@@ -71,18 +70,17 @@ def throughput_frame(path: str | Path | None = None) -> tuple[pd.DataFrame, str]
         The file is of another form.
     """
     path = project_root() / COMMITTED if path is None else Path(path)
-    if not path.is_file():
-        return pd.DataFrame(), "not measured yet: python -m benchmarks.bench_throughput"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        cells: dict[str, dict[str, float]] = {}
-        for row in data["rows"].values():
-            name = f"{row['work']}, {row['potential']}, {row['unit']}"
-            cells.setdefault(name, {})[f"{row['workers']} x {row['threads']}"] = float(row["rate"])
-        loads = [load for row in data["rows"].values() for load in row["load_average"]]
-        machine = f"{data['machine']['processor']}, {data['machine']['cores']} cores"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a table of throughput ({error!r}); restore the committed file") from error
+    absent = pd.DataFrame(), "not measured yet: python -m benchmarks.bench_throughput"
+    return read_committed(path, "a table of throughput", _throughput, absent)
+
+
+def _throughput(data: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
+    cells: dict[str, dict[str, float]] = {}
+    for row in data["rows"].values():
+        name = f"{row['work']}, {row['potential']}, {row['unit']}"
+        cells.setdefault(name, {})[f"{row['workers']} x {row['threads']}"] = float(row["rate"])
+    loads = [load for row in data["rows"].values() for load in row["load_average"]]
+    machine = f"{data['machine']['processor']}, {data['machine']['cores']} cores"
     return pd.DataFrame.from_dict(cells, orient="index"), f"{machine}, load average up to {max(loads, default=0.0):.1f}"
 
 
@@ -146,20 +144,19 @@ def relaxation_frame(path: str | Path | None = None) -> tuple[pd.DataFrame, dict
         The file is of another form.
     """
     path = project_root() / RELAXATIONS if path is None else Path(path)
-    if not path.is_file():
-        return pd.DataFrame(), relaxation_summary({"rows": {}})
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        lines = []
-        for row in data["rows"].values():
-            if not {"ours", "FIRE", "LBFGS"} <= row.keys():
-                continue
-            line: dict[str, Any] = {"setting": row["setting"], "atoms": row["atoms"]}
-            for name in ("ours", "LBFGS", "FIRE"):
-                line[f"calls, {name}"] = f"{'' if row[name]['converged'] else '>'}{row[name]['calls']}"
-            for name in ("LBFGS", "FIRE"):
-                line[f"ours above {name}"] = round(_gap(row, name), 1) if row[name]["converged"] else None
-            lines.append(line)
-        return pd.DataFrame(lines, dtype=object), relaxation_summary(data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a table of relaxations ({error!r}); restore the committed file") from error
+    absent = pd.DataFrame(), relaxation_summary({"rows": {}})
+    return read_committed(path, "a table of relaxations", _relaxations, absent)
+
+
+def _relaxations(data: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, float]]:
+    lines = []
+    for row in data["rows"].values():
+        if not {"ours", "FIRE", "LBFGS"} <= row.keys():
+            continue
+        line: dict[str, Any] = {"setting": row["setting"], "atoms": row["atoms"]}
+        for name in ("ours", "LBFGS", "FIRE"):
+            line[f"calls, {name}"] = f"{'' if row[name]['converged'] else '>'}{row[name]['calls']}"
+        for name in ("LBFGS", "FIRE"):
+            line[f"ours above {name}"] = round(_gap(row, name), 1) if row[name]["converged"] else None
+        lines.append(line)
+    return pd.DataFrame(lines, dtype=object), relaxation_summary(data)
