@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, raw):
         _add_proposer(command)
     again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
-    again.add_argument("--only", action="append", default=[], metavar="VARIANT", help="rows of these variants alone")
+    again.add_argument("--only", action="append", default=[], metavar="ID", help="rows whose sample ids begin so")
     for command in (run, again):
         command.add_argument(
             "--dataset",

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.search_efficiency.choosing import lowest_different
 from benchmarks.search_efficiency.judged import RULES
 from nanh2lib.config import RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
-from nanh2lib.crystal.expansion import expand
 from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.crystal.pair_limits import REALISTIC_LIMITS
 from nanh2lib.crystal.rigid_unit import NH2, SODIUM_AMIDE
@@ -32,7 +32,6 @@ from nanh2lib.pipeline.geometric import draw_geometric
 from nanh2lib.pipeline.gradient_labels import label_gradients
 from nanh2lib.pipeline.model_card import charged_calls
 from nanh2lib.pipeline.run import Run
-from nanh2lib.ranking.duplicates import fingerprint
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
 from nanh2lib.validation import ValidationSettings, validate
@@ -47,9 +46,6 @@ CHOSEN_BATCH = 100
 SCREENED_BATCH = 25
 """Of proposals that one call of the judging potential has chosen among many."""
 SCREENING = "energy of lowest candidates"
-SAME_PREDICTED, SAME_ENVIRONMENT = 5e-3, 0.05
-"""Windows within which two proposals are one crystal: predicted energy (eV per formula unit) and average minimum
-distances (A)."""
 WIDE_PREDICTED = 2e-3
 """Window of variants without screening, with the wide ``RULES.amd_window``. They lose different crystals to it (nine
 pairs of ten are that close), and keep it because their rows are there."""
@@ -180,31 +176,6 @@ def _screened(
     judged[candidates] = proposer.judge([units[k] for k in candidates]).to(judged)
     usable = [k for k in candidates if bool(torch.isfinite(judged[k]))]
     return lowest_different(units, judged, usable, count), len(candidates)
-
-
-def lowest_different(
-    units: Sequence[AsymmetricUnit],
-    energies: Tensor,
-    places: Sequence[int],
-    count: int,
-    energy_window: float = SAME_PREDICTED,
-    amd_window: float = SAME_ENVIRONMENT,
-) -> list[int]:
-    """Places of the crystals of lowest energy, of equal ones the first; at most ``count``, by energy.
-
-    Equal are crystals of nearly one energy and one average-minimum-distance vector.
-    """
-    chosen: list[int] = []
-    prints: list[FloatArray] = []
-    for place in sorted(places, key=lambda k: float(energies[k])):
-        if len(chosen) == count:
-            break
-        mine = fingerprint(expand(units[place])[0], RULES.amd_neighbours)
-        near = (k for k, other in enumerate(chosen) if abs(float(energies[other] - energies[place])) < energy_window)
-        if all(np.abs(prints[k] - mine).max() > amd_window for k in near):
-            chosen.append(place)
-            prints.append(mine)
-    return chosen
 
 
 def make_proposer(

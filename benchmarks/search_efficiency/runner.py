@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Container, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,13 @@ from nanh2lib.config import HeldOutSettings, RunConfig
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
-from nanh2lib.pipeline.geometric_data import alpha_in_fixed_cell, named_entries, relaxed_crystals, withheld_ids
+from nanh2lib.pipeline.geometric_data import (
+    RelaxedCrystal,
+    alpha_in_fixed_cell,
+    held_out_limit,
+    named_entries,
+    relaxed_crystals,
+)
 from nanh2lib.pipeline.run import Run, read_json, write_json
 from nanh2lib.ranking.library import CrystalLibrary, Described
 from nanh2lib.records import Candidate, RelaxationResult
@@ -89,20 +95,20 @@ class Known:
     alpha : RelaxationResult
     training : CrystalLibrary
         The dataset, relaxed; keys are ids.
-    held_out : frozenset of str
+    held_out : container of str
         Ids that held-out models have not seen.
     """
 
     alpha: RelaxationResult
     training: CrystalLibrary
-    held_out: frozenset[str]
+    held_out: Container[str]
 
     def in_training(self, crystal: Described, energy: float) -> str:
         """``"no"``, ``"yes"``, or ``"held_out"`` where only withheld crystals match."""
         found = set(self.training.matches(crystal, energy))
         if not found:
             return "no"
-        return "held_out" if found <= self.held_out else "yes"
+        return "held_out" if all(name in self.held_out for name in found) else "yes"
 
     def is_alpha(self, crystal: Described, energy: float) -> bool:
         """Whether a crystal is alpha: structures match and energies agree."""
@@ -113,8 +119,35 @@ class Known:
         return library.find(crystal) is not None
 
 
+class Withheld:
+    """Ids of crystals that a held-out model has not seen, each decided when it is asked for.
+
+    The rule is that of `nanh2lib.pipeline.geometric_data.withheld`: up to the limit, or equal to such a one.
+
+    Parameters
+    ----------
+    crystals : sequence of RelaxedCrystal
+    limit : float
+        eV per formula unit.
+    """
+
+    def __init__(self, crystals: Sequence[RelaxedCrystal], limit: float) -> None:
+        self.results = {crystal.id: crystal.result for crystal in crystals}
+        self.limit = limit
+        self.low = CrystalLibrary(RULES)
+        for name, result in self.results.items():
+            if result.energy_final <= limit:
+                self.low.add(name, result.structure)
+
+    def __contains__(self, name: object) -> bool:
+        result = self.results.get(str(name))
+        if result is None:
+            return False
+        return result.energy_final <= self.limit or self.low.find(result.structure) is not None
+
+
 def known_crystals(study: Study, dataset: str | Path | None) -> Known:
-    """Alpha and the dataset's crystals; which of these are held out is worked out once and kept.
+    """Alpha and the dataset's crystals.
 
     Parameters
     ----------
@@ -129,7 +162,7 @@ def known_crystals(study: Study, dataset: str | Path | None) -> Known:
     crystals = relaxed_crystals(named_entries(dataset))
     for crystal in crystals:
         library.add(crystal.id, crystal.result.structure, crystal.result.energy_final)
-    return Known(alpha, library, withheld_ids(study.run, crystals, HeldOutSettings(), RULES))
+    return Known(alpha, library, Withheld(crystals, held_out_limit(study.run, HeldOutSettings())))
 
 
 def execute(
@@ -195,15 +228,15 @@ def execute(
     return added
 
 
-def refresh(study: Study, known: Known, variants: Collection[str] = ()) -> int:
+def refresh(study: Study, known: Known, only: Collection[str] = ()) -> int:
     """Compare finds anew with alpha, each other and the dataset (which may have grown since); keep the crystals.
 
     Parameters
     ----------
     study : Study
     known : Known
-    variants : collection of str
-        Only rows of these; none: all.
+    only : collection of str
+        Beginnings of sample ids whose rows are compared; none: all. It takes about a second a row.
 
     Returns
     -------
@@ -217,11 +250,13 @@ def refresh(study: Study, known: Known, variants: Collection[str] = ()) -> int:
     for row in rows:
         before = {name: str(row[name]) for name in COMPARED}
         result = study.run.store.get(str(row["sample_id"])).relaxed_fixed
-        asked = not variants or row["variant"] in variants
-        if asked and result is not None and result.usable and math.isfinite(result.energy_final):
+        if result is not None and result.usable and math.isfinite(result.energy_final):
             group = tuple(row[name] for name in ("method", "variant", "held_out", "template"))
             library = libraries.setdefault(group, CrystalLibrary(RULES))
-            row |= _compared(str(row["sample_id"]), result, known, library)
+            if not only or str(row["sample_id"]).startswith(tuple(only)):
+                row |= _compared(str(row["sample_id"]), result, known, library)
+            else:
+                library.add(str(row["sample_id"]), result.structure, result.energy_final)
         row |= {name: float(row[name]) if row[name] == row[name] else None for name in ("energy_start", "energy_final")}
         changed += before != {name: str(int(v) if isinstance(v := row[name], bool) else v or "") for name in COMPARED}
     write_rows(study.relaxations, RELAXATION_COLUMNS, rows)

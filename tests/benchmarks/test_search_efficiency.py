@@ -21,7 +21,7 @@ from benchmarks.search_efficiency.judged import (
 )
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer, propose
 from benchmarks.search_efficiency.raw_samples import judge_raw_samples
-from benchmarks.search_efficiency.runner import Known, Study, execute, known_crystals, refresh
+from benchmarks.search_efficiency.runner import Known, Study, Withheld, execute, known_crystals, refresh
 from benchmarks.search_efficiency.statistics import (
     Trials,
     best_against_budget,
@@ -33,10 +33,13 @@ from benchmarks.search_efficiency.statistics import (
 from benchmarks.search_efficiency.summary import screened_trials, summarize
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.config import DatasetSettings, load_config
+from nanh2lib.crystal.expansion import expand
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.draws import uniform_draws
+from nanh2lib.pipeline.geometric_data import RelaxedCrystal
 from nanh2lib.pipeline.model_card import charged_calls
 from nanh2lib.pipeline.run import write_json
+from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
 
 ALPHA = -18.161
@@ -187,6 +190,18 @@ def test_screening_keeps_what_the_judge_finds_lowest():
     assert torch.equal(batch.units[1].frac_origins, alone.units[6].frac_origins)
 
 
+def test_withheld_are_those_below_the_limit_and_their_equals():
+    units = uniform_draws(judged_template("P2_12_12_1"), 3, 0)
+    crystals = []
+    for name, row, energy in (("low", 0, -18.2), ("high", 0, -18.0), ("other", 1, -18.0)):
+        structure = expand(units[row])[0]
+        group = units.space_group_number
+        result = RelaxationResult(structure, "rigid_fixed", "chgnet", 0.0, energy, 1, True, group, group)
+        crystals.append(RelaxedCrystal(name, result, units[row], structure))
+    withheld = Withheld(crystals, -18.1)
+    assert [name in withheld for name in ("low", "high", "other", "unknown")] == [True, True, False, False]
+
+
 def test_raw_samples_are_judged_and_a_row_replaced(tmp_path):
     proposer = make_proposer("random", "default", None, load_config("smoke"))
     for count in (2, 3):
@@ -268,7 +283,8 @@ def test_a_real_run_goes_on_where_it_was(study):
     assert study.relaxations.read_bytes() == before
     result = study.run.store.get(frame["sample_id"][0]).relaxed_fixed
     known.training.add("seen", result.structure, result.energy_final)
-    assert refresh(study, known) == 1
+    assert refresh(study, known, ["random-screened", "random-default-P-1"]) == 0
+    assert refresh(study, known, ["random-default-C2-s0"]) == 1
     assert read_rows(study.relaxations, RELAXATION_COLUMNS)["in_training"].tolist() == ["yes"]
     assert (
         Known(known.alpha, known.training, frozenset({"seen"})).in_training(
