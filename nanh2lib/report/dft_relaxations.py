@@ -105,8 +105,12 @@ def dft_relaxations(path: str | Path | None = None) -> dict[str, DftRelaxation]:
         The file is of another form.
     """
     path = project_root() / COMMITTED if path is None else Path(path)
+    nothing: dict[str, DftRelaxation] = {}
     found = read_committed(
-        path, "a file of DFT relaxations", lambda rows: {key: _relaxation(key, row) for key, row in rows.items()}, {}
+        path,
+        "a file of DFT relaxations",
+        lambda rows: {key: _relaxation(key, row) for key, row in rows.items()},
+        nothing,
     )
     order = list(reference_crystals())
     return {key: found[key] for key in sorted(found, key=lambda key: order.index(key) if key in order else len(order))}
