@@ -19,7 +19,7 @@ from nanh2lib.files import write_atomically
 from nanh2lib.pipeline.comparison import ENERGY_WINDOW
 from nanh2lib.pipeline.run import read_json
 from nanh2lib.ranking import matches
-from nanh2lib.records import Candidate
+from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation import relax
 from nanh2lib.report.dataset import entries_that_are
 from nanh2lib.report.published import reference_structure
@@ -174,10 +174,15 @@ def best_finds(confirmed: dict[str, Any], count: int = 4) -> dict[str, Any]:
 
 
 def energies_summary(rows: dict[str, Any]) -> dict[str, Any]:
-    """Relaxed energies above alpha, and the order, by potential; structures without a number are left out."""
+    """Relaxed energies above alpha, and the order, by potential; without those that may not be ranked."""
     summary = {}
     for potential in POTENTIALS:
-        energies = {k: v[potential]["ev_per_fu"] for k, v in rows.items() if "ev_per_fu" in v.get(potential, {})}
+        entries = {key: by_potential.get(potential, {}) for key, by_potential in rows.items()}
+        energies = {
+            key: entry["ev_per_fu"]
+            for key, entry in entries.items()
+            if "ev_per_fu" in entry and not set(entry["flags"]) & set(RelaxationResult.BAD_FLAGS)
+        }
         if "alpha" not in energies:
             continue
         above = {key: round(1e3 * (energy - energies["alpha"]), 1) for key, energy in energies.items()}

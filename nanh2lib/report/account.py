@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.errors import InputError
+from nanh2lib.records import RelaxationResult
 from nanh2lib.report.book import project_root
 from nanh2lib.report.evidence import read_evidence
 from nanh2lib.report.published import published_structures, reference_structure
@@ -45,7 +46,8 @@ def committed_account(root: Path | None = None) -> list[Row]:
         In printed order, alpha last. Keys: key, table, space_group, z, printed_cell, relaxed (by potential: cell,
         ev_per_fu, space_group, mev_above_alpha and more), gpaw_ev_per_fu, gpaw_mev_above_alpha,
         gpaw_relaxed_ev_per_fu, gpaw_relaxed_mev_above_alpha, gpaw_relaxed (cell, settings), kick, found_by_search,
-        found_by_model. A number that was not computed is None, and so is a search that was not tried.
+        found_by_model. A number that was not computed is None, and so is a search that was not tried; a relaxation
+        whose flags forbid ranking has no mev_above_alpha.
     """
     relaxed, kicks = read_evidence("relaxed", root), read_evidence("kicks", root)
     finds = read_evidence("summary", root).get("found", {})
@@ -111,7 +113,8 @@ def _relaxed(entry: Mapping[str, Any], zero: Mapping[str, Any], command: str, po
     if "ev_per_fu" not in entry:
         return dict(entry)
     number = int(entry["space_groups"]["0.01"])
-    above = None if "ev_per_fu" not in zero else round(1e3 * (entry["ev_per_fu"] - zero["ev_per_fu"]), 1)
+    ranked = "ev_per_fu" in zero and not set(entry["flags"]) & set(RelaxationResult.BAD_FLAGS)
+    above = round(1e3 * (entry["ev_per_fu"] - zero["ev_per_fu"]), 1) if ranked else None
     return {
         **{name: entry[name] for name in _RELAXED_FIELDS},
         "space_group": SpaceGroup.from_number(number).symbol,

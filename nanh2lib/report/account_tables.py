@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.records import RelaxationResult
 from nanh2lib.report.account import ENERGY_POTENTIALS, found_words, kick_words
 from nanh2lib.report.evidence import read_evidence
 from nanh2lib.report.html_table import typeset
@@ -144,7 +145,7 @@ def groups_table(rows: Rows) -> NumberTable:
                 [
                     f"{entry['volume_change_percent']:+.1f}",
                     f"{entry['rms_displacement_a']:.2f}",
-                    _groups(entry["space_groups"]),
+                    ", ".join([_groups(entry["space_groups"]), *_bad_flags(entry)]),
                 ]
                 if done
                 else [NOT_PRINTED] * 3
@@ -163,10 +164,12 @@ def searches_table() -> NumberTable:
         cells[name.replace("_", " ")] = [_number(numbers[field]) for field in fields]
     columns = ["relaxations", "calls", "hits", "until found", "lowest (meV from published)",
                "median (meV from published)", "more than 5 meV below"]  # fmt: skip
-    caption = "Searches for the published structures, CHGNet; displaced: started near them"
-    return _table(
-        cells, columns, caption, "committed evidence: python -m benchmarks.published_tables search and displace"
+    caption = (
+        "Searches for the published structures, by cell, method and potential; model: proposals of the geometric "
+        "model; displaced: started near them"
     )
+    source = "committed evidence: python -m benchmarks.published_tables search, model and displace"
+    return _table(cells, columns, caption, source)
 
 
 def alpha_table() -> NumberTable:
@@ -248,6 +251,11 @@ def _groups(numbers: Mapping[str, int]) -> str:
     """Symbols by tolerance, one where they are the same."""
     symbols = [SpaceGroup.from_number(int(number)).symbol for number in numbers.values()]
     return " / ".join(dict.fromkeys(symbols))
+
+
+def _bad_flags(entry: Mapping[str, Any]) -> list[str]:
+    """Why a relaxation is not ranked, in words."""
+    return [flag.replace("_", " ") for flag in entry["flags"] if flag in RelaxationResult.BAD_FLAGS]
 
 
 def _detail(evidence: Mapping[str, Any] | None, field: str) -> str:
