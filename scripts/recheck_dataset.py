@@ -36,8 +36,7 @@ LABELLED = 20
 def is_broken(entry: Candidate, result: RelaxationResult) -> bool:
     """Whether molecules of a relaxation broke or fused; its sites have the order of the entry's."""
     if result.stage == "rigid_fixed" and result.asymmetric_unit is not None:
-        units = expand_tensors(result.asymmetric_unit).unit_index.tolist()
-        return bool(fused_units(result.structure, units))
+        return bool(fused_units(result.structure, expand_tensors(result.asymmetric_unit).unit_index.tolist()))
     fragments = tuple(find_fragments(entry.structure))
     units = tuple(NH2 if len(fragment.indices) == 3 else NA for fragment in fragments)
     return bool(broken_fragments(result.structure, fragments, units, FragmentLimits()))
