@@ -35,6 +35,18 @@ _NGLVIEW_SCRIPT = "nglview-js-widgets/index.js"
 _MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 # The API reference is left out on paper: hundreds of pages that are better read on a screen.
 _PAPER = 'section[id^="module-nanh2lib"] { display: none }'
+# Paper cannot be unfolded, and needs a title.
+_FOR_PAPER = """([title, run]) => {
+    document.querySelectorAll("details").forEach(fold => { fold.open = true });
+    document.querySelectorAll("summary").forEach(line => {
+        if (/the solution/.test(line.textContent)) { line.textContent = "Solution" }
+    });
+    const top = document.createElement("div");
+    top.className = "nanh2-title";
+    [title, run].forEach(text => { top.appendChild(document.createElement("p")).textContent = text });
+    const start = document.getElementById("jb-print-docs-body");
+    start.parentNode.insertBefore(top, start);
+}"""
 _RUN_TRACES = ("papermill", "execution", "collapsed", "scrolled")
 
 
@@ -150,10 +162,14 @@ def stage_config(config: Mapping[str, Any], profile: str, seed: int) -> dict[str
     """The book's configuration with execution off and the run named in the footer of each page."""
     staged = json.loads(json.dumps(config))  # a deep copy of plain YAML values
     staged.setdefault("execute", {})["execute_notebooks"] = "off"
-    said = f"Run: profile {profile}, seed {seed}, nanh2lib {package_version()}"
-    footer = f'<p class="run-footer">{html.escape(said)}</p>'
+    footer = f'<p class="run-footer">{html.escape(run_of(profile, seed))}</p>'
     staged["sphinx"]["config"]["html_theme_options"]["extra_footer"] = footer
     return dict(staged)
+
+
+def run_of(profile: str, seed: int) -> str:
+    """What the foot of a page, and the title of the printed book, say of the numbers."""
+    return f"Run: profile {profile}, seed {seed}, nanh2lib {package_version()}"
 
 
 def clean_notebook(path: str | Path, profile: str, seed: int) -> Any:
@@ -263,6 +279,7 @@ def print_pdf(
             tab.wait_for_function("window.MathJax?.startup?.promise !== undefined")
             tab.evaluate("MathJax.startup.promise.then(() => true)")
             tab.add_style_tag(content=_PAPER)
+            tab.evaluate(_FOR_PAPER, [read_yaml(stage / "_config.yml")["title"], run_of(profile, seed)])
             tab.pdf(path=str(temporary), format="A4", margin=_MARGIN, print_background=True, tagged=True, outline=True)
             chromium.close()
     except playwright.Error as error:
