@@ -3,10 +3,16 @@
     python -m benchmarks.search_efficiency run --method random --template P2_1 --seed 0 --count 300 \
         --executor processes:2
     python -m benchmarks.search_efficiency run --method geometric --models MODELS/geometric.json ...
+    python -m benchmarks.search_efficiency run --method geometric_heldout --variant screened --guide x0 --downhill \
+        --oversample 11 --screen 8 --set steps=30 --set guidance_scale=10 --template P2_12_12_1 --count 25 \
+        --models nanh2lib/data/models/geometric_heldout.json
     python -m benchmarks.search_efficiency refresh --dataset shipped
     python -m benchmarks.search_efficiency summary
 
 ``run`` appends to relaxations.csv (one row a relaxation) and samples.csv (one row a batch of
-proposals); a killed run goes on where it was. ``refresh`` compares all finds anew with alpha, each
-other and the dataset. ``summary`` computes summary.json from the two.
+proposals); a killed run goes on where it was. With ``--screen N`` each proposal is the lowest of N
+candidates after one call of the judging potential each; all these calls are charged. ``refresh``
+compares finds anew with alpha, each other and the dataset. ``validity`` judges raw samples and
+relaxes none. ``summary`` computes summary.json from whole batches; rows of a batch stand best first,
+so those of one that was cut short wait in unfinished.csv.
 """

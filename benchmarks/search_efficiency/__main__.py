@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.search_efficiency.batches import settle
 from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer
 from benchmarks.search_efficiency.raw_samples import judge_raw_samples
@@ -35,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, again, raw):
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
-    for command in (run, again, raw, commands.add_parser("summary", help="compute summary.json from the tables")):
+    for command in (run, again, raw, commands.add_parser("summary", help="compute summary.json from whole batches")):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     return parser
 
@@ -64,6 +65,7 @@ def _changes(items: list[str]) -> dict[str, Any]:
 def main() -> None:
     arguments = _parser().parse_args()
     if arguments.command == "summary":
+        settle(arguments.results)
         print(json.dumps(write_summary(arguments.results)["templates"], indent=1))
         return
     config = load_config(arguments.profile)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from benchmarks.search_efficiency.batches import UNFINISHED
 from benchmarks.search_efficiency.judged import RELAXATION, RELAXATION_COLUMNS, RULES, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.proposals import Batch, Proposer, propose
 from benchmarks.search_efficiency.tables import append_row, read_rows, write_rows
@@ -289,8 +292,11 @@ def _sample_id(place: dict[str, Any], batch: int, number: int) -> str:
     return f"{place['method']}{held}-{place['variant']}-{template}-s{place['seed']}-b{batch:03d}-{number:03d}"
 
 
-def _rows_of(study: Study, place: dict[str, Any]) -> Any:
-    frame = read_rows(study.relaxations, RELAXATION_COLUMNS)
+def _rows_of(study: Study, place: dict[str, Any]) -> pd.DataFrame:
+    """Rows of a place, those of unfinished batches too."""
+    paths = (study.relaxations, study.results / UNFINISHED)
+    parts = [part for path in paths if len(part := read_rows(path, RELAXATION_COLUMNS))]
+    frame = pd.concat(parts, ignore_index=True) if parts else read_rows(study.relaxations, RELAXATION_COLUMNS)
     for name, value in place.items():
         frame = frame[frame[name] == (int(value) if isinstance(value, bool) else value)]
     return frame

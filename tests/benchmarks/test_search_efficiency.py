@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
+from benchmarks.search_efficiency.batches import settle
 from benchmarks.search_efficiency.judged import (
     JUDGED,
     RELAXATION_COLUMNS,
@@ -200,6 +201,28 @@ def test_withheld_are_those_below_the_limit_and_their_equals():
         crystals.append(RelaxedCrystal(name, result, units[row], structure))
     withheld = Withheld(crystals, -18.1)
     assert [name in withheld for name in ("low", "high", "other", "unknown")] == [True, True, False, False]
+
+
+def test_rows_of_a_batch_that_was_cut_short_wait(tmp_path):
+    batch = dict.fromkeys(SAMPLE_COLUMNS, 0) | {"method": "random", "variant": "default", "template": "P2_1"}
+    batch |= {"proposed": 2, "seconds": 1.0}
+    for number in (0, 1):
+        append_row(tmp_path / "samples.csv", SAMPLE_COLUMNS, batch | {"batch": number})
+
+    def add(identity):
+        changes = {"sample_id": f"random-default-P2_1-s0-b{identity}", "seed": 0}
+        append_row(tmp_path / "relaxations.csv", RELAXATION_COLUMNS, row(0, ALPHA, **changes))
+
+    for identity in ("000-000", "001-000", "000-001"):
+        add(identity)
+    assert settle(tmp_path) == (2, 1)
+    waiting = read_rows(tmp_path / "unfinished.csv", RELAXATION_COLUMNS)
+    assert waiting["sample_id"].tolist() == ["random-default-P2_1-s0-b001-000"]
+    before = (tmp_path / "relaxations.csv").read_bytes()
+    assert settle(tmp_path) == (2, 1)
+    assert (tmp_path / "relaxations.csv").read_bytes() == before
+    add("001-001")
+    assert settle(tmp_path) == (4, 0)
 
 
 def test_raw_samples_are_judged_and_a_row_replaced(tmp_path):
