@@ -21,6 +21,8 @@ html[data-theme="dark"] .cell_output .text_html:has(.nanh2-numbers){background:n
 .nanh2-numbers thead>tr>*{vertical-align:bottom;border-bottom:2px solid var(--pst-color-border,#888)}
 .nanh2-numbers tbody tr{border-bottom:1px solid var(--pst-color-border,#ccc)}
 .nanh2-numbers tbody th{font-weight:600}
+.nanh2-numbers table:has(tr>:nth-child(10)){font-size:.72em}
+.nanh2-numbers table:has(tr>:nth-child(10)) :is(th,td){padding-right:.35rem;padding-left:.1rem}
 .nanh2-numbers .short{white-space:nowrap}
 .nanh2-numbers td.long{min-width:11rem}
 .nanh2-numbers td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
