@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nanh2lib.pipeline.run import read_json
 from nanh2lib.ranking import matches
 from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation import relax
+from nanh2lib.relaxation.quality import symmetry_of
 from nanh2lib.report.dataset import entries_that_are
 from nanh2lib.report.published import reference_structure
 from nanh2lib.store.dataset import load_dataset, read_manifest
@@ -208,8 +210,24 @@ def dataset_alpha() -> dict[str, Any]:
         "evaluations": int(sum(calls)),
         "ended_in_alpha": len(ended),
         "evidence": alpha_evidence(entries, ended),
+        "matched_but_higher": matched_but_higher(entries, ended),
         "by_setting": {name: {"relaxations": n, "alpha": k} for name, (n, k) in sorted(by_setting.items())},
     }
+
+
+def matched_but_higher(entries: tuple[Candidate, ...], ended: set[str]) -> dict[str, Any]:
+    """Entries with the group of alpha that StructureMatcher takes for alpha, although their energy says otherwise."""
+    alpha, number = reference_structure("alpha"), symmetry_of(reference_structure("alpha"))[0]
+    zero = min((e.relaxed_fixed.energy_final for e in entries if e.relaxed_fixed and e.id in ended), default=math.nan)
+    found = {}
+    for entry in entries:
+        result = entry.relaxed_fixed
+        if result is None or not result.usable or result.space_group_after != number or entry.id in ended:
+            continue
+        rms = matches(result.structure, alpha)
+        if rms is not None:
+            found[entry.id] = {"rms": round(rms, 4), "mev_above_alpha": round(1e3 * (result.energy_final - zero), 1)}
+    return found
 
 
 def alpha_evidence(entries: tuple[Candidate, ...], ended: set[str]) -> dict[str, Any]:
