@@ -24,7 +24,7 @@ html[data-theme="dark"] .cell_output .text_html:has(.nanh2-numbers){background:n
 .nanh2-numbers table:has(tr>:nth-child(10)){font-size:.72em}
 .nanh2-numbers table:has(tr>:nth-child(10)) :is(th,td){padding-right:.35rem;padding-left:.1rem}
 .nanh2-numbers .short{white-space:nowrap}
-.nanh2-numbers td.long{min-width:11rem}
+.nanh2-numbers td.long{min-width:10rem}
 .nanh2-numbers td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
 </style>"""
 
