@@ -49,6 +49,7 @@ def smoke_run() -> SmokeRun:
     results = ROOT / "_build" / "test-run" / PROFILE
     shutil.rmtree(results, ignore_errors=True)
     log = SmokeRun(results, 0, "").network_log
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "nanh2lib.cli", "reproduce", "--profile", PROFILE, "--seed", str(SEED)]
     done = subprocess.run(
