@@ -59,8 +59,8 @@ def confirm(folder: Path, work: Path, keys: tuple[str, ...] = ()) -> Iterator[st
                 continue
             start = RelaxationResult.from_dict(read_json(work / f"{name}.json"))
             row = rows[rows["sample_id"] == name].iloc[0]
-            labels = {"key": str(key), "cell": str(cell), "method": str(row["method"]), "seed": int(row["seed"])}
-            labels["search_potential"] = str(potential)
+            labels = {"key": str(key), "method": str(row["method"]), "seed": int(row["seed"])}
+            labels |= {"searched_cell": str(cell), "searched_with": str(potential)}
             entries[name] = {**labels, **confirmed_entry(start, settings, known, published.get("alpha", {}))}
             write_entries(path, f"{COMMAND} confirm", settings.model_dump(mode="json"), entries)
             yield f"{name} {entries[name].get('mev_from_published')} found {entries[name].get('found')}"

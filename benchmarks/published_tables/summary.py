@@ -98,7 +98,8 @@ def find_evidence(key: str, who: str, rows: pd.DataFrame, confirmed: dict[str, A
     tried = {"relaxations": len(mine), "evaluations": int(mine["evaluations"].sum())}
     hits = counted_hits(mine, confirmed)
     if hits.empty:
-        gaps = mine["mev_from_published"].dropna()
+        judged = mine[mine["potential"] == BETTER] if (mine["potential"] == BETTER).any() else mine
+        gaps = judged["mev_from_published"].dropna()
         lowest = round(float(gaps.min()), 1) if len(gaps) else None
         series = mine.groupby(["cell", "potential", "method", "seed"])
         command = "; ".join(command_of(part.iloc[0], len(part)) for _, part in series)
@@ -122,16 +123,15 @@ def find_evidence(key: str, who: str, rows: pd.DataFrame, confirmed: dict[str, A
 def counted_hits(rows: pd.DataFrame, confirmed: dict[str, Any]) -> pd.DataFrame:
     """Rows that met a published structure, those first that the better potential knows of.
 
-    A hit of the quick potential that the better one makes into something else does not count; nor does any other of
-    the quick one, unless some find was confirmed: what was met is then not the published structure but what the quick
-    potential makes of it.
+    Once a hit of the quick potential was made into something else by the better one, none of the quick one counts
+    that was not confirmed itself: what was met is then not the published structure but what the quick potential makes
+    of it.
     """
     verdicts = rows["sample_id"].map(lambda name: confirmed.get(name, {}).get("found"))
     hits = rows[rows["found"] == 1]
     better, quick = hits[hits["potential"] == BETTER], hits[hits["potential"] != BETTER]
     sure, refuted = rows[verdicts == True], quick[verdicts[quick.index] == False]  # noqa: E712
-    rest = quick.drop(refuted.index)
-    found = pd.concat([sure, better, rest.iloc[:0] if len(refuted) and sure.empty else rest])
+    found = pd.concat([sure, better, quick.iloc[:0] if len(refuted) else quick])
     return found.drop_duplicates("sample_id")
 
 
@@ -164,10 +164,12 @@ def best_finds(confirmed: dict[str, Any], count: int = 4) -> dict[str, Any]:
     entries = {
         name: entry
         for name, entry in confirmed.items()
-        if entry["cell"] == "printed" and "ev_per_fu" in entry and not set(entry["flags"]) - {"symmetry_gained"}
+        if entry["searched_cell"] == "printed"
+        and "ev_per_fu" in entry
+        and not set(entry["flags"]) - {"symmetry_gained"}
     }
     order = sorted(entries, key=lambda name: (entries[name]["ev_per_fu"], name))
-    kept = ("key", "mev_from_published", "mev_above_alpha", "found", "volume_per_fu", "space_groups")
+    kept = ("key", "method", "mev_from_published", "mev_above_alpha", "found", "volume_per_fu", "space_groups")
     rows = {name: {field: entries[name][field] for field in kept} for name in order}
     by_key: dict[str, list[str]] = {}
     for name in order:

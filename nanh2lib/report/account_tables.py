@@ -198,7 +198,8 @@ def _matched_but_higher(entries: Mapping[str, Mapping[str, float]]) -> dict[str,
     heights = sorted(entry["mev_above_alpha"] for entry in entries.values())
     if not heights:
         return {}
-    name = f"dataset, Fddd, matched by StructureMatcher but {heights[0]:.0f} to {heights[-1]:.0f} meV higher"
+    gap = " to ".join(dict.fromkeys(f"{height:.0f}" for height in (heights[0], heights[-1])))
+    name = f"dataset, Fddd, matched by StructureMatcher but {gap} meV higher"
     return {name: [str(len(heights)), NOT_PRINTED, "0"]}
 
 
@@ -244,8 +245,9 @@ def best_tables(count: int = 4) -> SourcedTables:
 
 
 def _sourced(name: str, entry: Mapping[str, Any], potential: str) -> SourcedTable:
+    method = str(entry["method"]).replace("_", " ")
     words = (
-        f"Searched in the cell of {entry['key']} (seed {entry['seed']}, {name}); relaxed with {potential}: "
+        f"Cell of {entry['key']}, {method}, seed {entry['seed']} ({name}); relaxed with {potential}: "
         f"{entry['mev_from_published']:+.1f} meV per formula unit from that structure, "
         f"{entry['mev_above_alpha']:+.1f} from α, all relaxed alike."
     )

@@ -29,7 +29,7 @@ from benchmarks.published_tables.settings import (
     read_rows,
     search_relaxation,
 )
-from benchmarks.published_tables.summary import counted_hits, find_evidence, searches_summary
+from benchmarks.published_tables.summary import best_finds, counted_hits, find_evidence, searches_summary
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.energy.labels import energy_per_formula_unit
 from nanh2lib.errors import InputError
@@ -190,7 +190,7 @@ def test_a_hit_that_the_better_potential_refutes_does_not_count():
     assert counted_hits(rows, {})["sample_id"].tolist() == ["s1", "s2"]
     assert counted_hits(rows, {"s1": {"found": False}}).empty
     sure = counted_hits(rows, {"s1": {"found": False}, "s0": {"found": True}})
-    assert sure["sample_id"].tolist() == ["s0", "s2"]
+    assert sure["sample_id"].tolist() == ["s0"]
 
 
 def test_evidence_says_who_found_a_structure_and_how():
@@ -203,3 +203,14 @@ def test_evidence_says_who_found_a_structure_and_how():
     assert not missed["found"]
     assert missed["command"].endswith("model --key k --count 1 --seed 0 --learn 40")
     assert find_evidence("other", "model", rows, {}) is None
+
+
+def test_every_crystal_confirmed_in_a_printed_cell_is_among_our_own():
+    confirmed = read_rows(RESULTS / "confirmed.json")["rows"]
+    printed = {name for name, entry in confirmed.items() if "-printed-" in name and "failure" not in entry}
+    best = best_finds(confirmed)
+    assert set(best["rows"]) <= printed
+    assert {confirmed[name]["key"] for name in printed} == set(best["by_key"])
+    energies = [confirmed[name]["ev_per_fu"] for name in best["best"]]
+    assert len(energies) == min(4, len(best["rows"]))
+    assert energies == sorted(energies)
