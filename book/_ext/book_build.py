@@ -81,8 +81,10 @@ _ACCESSIBLE = (
         'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
         'search-button-field search-button__button pst-js-only" title="Search"',
     ),
-    # ... and a table that is too wide can be scrolled by mouse only.
+    # ... a table that is too wide can be scrolled by mouse only, ...
     ('<table class="table">', '<table class="table" tabindex="0">'),
+    # ... and a reference has a role of the past, in a list that wants items.
+    ('role="doc-biblioentry"', 'role="listitem"'),
 )
 
 
