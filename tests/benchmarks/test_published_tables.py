@@ -244,3 +244,12 @@ def test_what_the_page_says_of_the_searches():
     ours = [row["mev_above_alpha"] for row in best["rows"].values()]
     assert min(ours) > 0
     assert sum(height < min(published) for height in ours) > 1
+
+
+def test_what_the_page_says_of_the_kicks():
+    verdicts = {key: entry["verdict"] for key, entry in read_rows(RESULTS / "kicks.json")["rows"].items()}
+    assert {key for key, verdict in verdicts.items() if verdict != "minimum"} == {"alpha"}
+    assert set(verdicts) == set(reference_crystals())
+    alpha = read_rows(RESULTS / "kicks.json")["rows"]["alpha"]
+    assert alpha["space_groups_after"]["0.05"] == 15  # C2/c
+    assert -20 < alpha["energy_change_mev"] < -3
