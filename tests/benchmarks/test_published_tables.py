@@ -233,9 +233,17 @@ def test_what_the_page_says_of_the_searches():
     each = {k: [part["evaluations"] / part["relaxations"] for part in pair] for k, pair in pairs.items()}
     calls = [model / search for model, search in each.values()]
     assert 1 / 4 < np.mean(calls) < 2 / 5
-    medians = {k: model["median_mev_from_published"] < search["median_mev_from_published"]
-               for k, (model, search) in pairs.items()}  # fmt: skip
-    assert medians == {"S2-P21c": True, "S2-P2c": True, "S2-P21": True, "S2-Pc": False}
+    lower = {k: search["median_mev_from_published"] - model["median_mev_from_published"]
+             for k, (model, search) in pairs.items()}  # fmt: skip
+    assert all(lower[key] > 20 for key in ("S2-P21c", "S2-P2c", "S2-P21"))
+    assert abs(lower["S2-Pc"]) < 5
+    taught, shipped = series[f"S2-P21c, printed, model-40, {QUICK}"], pairs["S2-P21c"][0]
+    assert taught["median_mev_from_published"] > shipped["median_mev_from_published"]
+    lowest_of = {"model": [], "model-40": []}
+    for row in best["rows"].values():
+        if row["key"] == "S2-P21c" and row["method"] in lowest_of:
+            lowest_of[row["method"]].append(row["mev_from_published"])
+    assert min(lowest_of["model-40"]) < min(lowest_of["model"])  # relaxed with SevenNet-0
     low = {
         key: min(best["rows"][name]["mev_from_published"] for name in names) for key, names in best["by_key"].items()
     }
