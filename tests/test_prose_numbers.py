@@ -109,7 +109,12 @@ def test_fused_molecules_on_the_data_card():
 def test_savings_told_in_the_readme():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     told = numbers("needed # times fewer in P2_1/c and # times fewer in P2_12_12_1", readme)
+    told += numbers("(# and # times without these calls)", readme)
+    told += numbers("chosen by one call, needed # times fewer in P2_12_12_1", readme)
     templates = read_study().summary["templates"]
-    rows = [templates[name]["geometric held out, default"] for name in ("P2_1/c", "P2_12_12_1")]
+    places = ("P2_1/c", "P2_12_12_1")
+    rows = [templates[name][f"geometric held out, {how}"] for how in ("screened", "default") for name in places]
+    rows.append(templates["P2_12_12_1"]["random held out, screened"])
     assert told == [round(row["hits"]["a"]["saving"], 1) for row in rows]
     assert all(row["hits"]["a"]["saving_interval"][0] <= 1 for row in rows)  # "still reach down to no saving"
+    assert all(row["hits_training_charged"]["a"]["saving"] < 1 for row in rows)  # "nothing is saved yet"
