@@ -116,5 +116,8 @@ def test_savings_told_in_the_readme():
     rows = [templates[name][f"geometric held out, {how}"] for how in ("screened", "default") for name in places]
     rows.append(templates["P2_12_12_1"]["random held out, screened"])
     assert told == [round(row["hits"]["a"]["saving"], 1) for row in rows]
+    low = templates["P2_12_12_1"]["geometric held out, screened"]["hits"]["c"]
+    told = numbers("not so within 50 meV of alpha in P2_12_12_1: # times, # to #", readme)
+    assert told == [round(value, 1) for value in (low["saving"], *low["saving_interval"])]
     assert all(row["hits"]["a"]["saving_interval"][0] <= 1 for row in rows)  # "still reach down to no saving"
     assert all(row["hits_training_charged"]["a"]["saving"] < 1 for row in rows)  # "nothing is saved yet"
