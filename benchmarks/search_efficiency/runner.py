@@ -215,6 +215,10 @@ def execute(
     added, empty, number = 0, 0, 0
     total = 0
     while total < count and empty < MAX_EMPTY:
+        finished = _finished(study, place, number, done)
+        if finished:  # nothing is proposed again that has its rows already
+            total, number, empty = total + finished, number + 1, 0
+            continue
         # Always whole batches: a proposal must not depend on how many are wanted.
         batch = propose(proposer, template, proposer.batch, _batch_seed(seed, number))
         units = {_sample_id(place, number, i): unit for i, unit in enumerate(batch.units)}
@@ -322,12 +326,24 @@ def _finds(study: Study, labels: dict[str, Any]) -> CrystalLibrary:
     return library
 
 
-def _note_samples(study: Study, place: dict[str, Any], number: int, batch: Batch, proposer: Proposer) -> None:
+def _noted(study: Study, place: dict[str, Any], number: int) -> pd.DataFrame:
+    """Rows of samples.csv of a batch: one, or none."""
     known = read_rows(study.samples, SAMPLE_COLUMNS)
     same = known["batch"] == number
     for name, value in place.items():
         same &= known[name] == (int(value) if isinstance(value, bool) else value)
-    if not same.any():
+    return known[same]
+
+
+def _finished(study: Study, place: dict[str, Any], number: int, done: Container[str]) -> int:
+    """Proposals of a batch if all of them have rows, else 0."""
+    noted = _noted(study, place, number)
+    proposed = int(noted["proposed"].max()) if len(noted) else 0
+    return proposed if all(_sample_id(place, number, i) in done for i in range(proposed)) else 0
+
+
+def _note_samples(study: Study, place: dict[str, Any], number: int, batch: Batch, proposer: Proposer) -> None:
+    if not len(_noted(study, place, number)):
         row = {**place, "batch": number, **batch.counts, "training_evaluations": proposer.training_evaluations}
         append_row(study.samples, SAMPLE_COLUMNS, row)
 
