@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import SpaceGroup
+from nanh2lib.execution import ProcessesExecutor
 from nanh2lib.pipeline.book_tables import write_book_tables
 from nanh2lib.pipeline.comparison import ENERGY_WINDOW
 from nanh2lib.pipeline.gallery import make_gallery
@@ -72,6 +73,7 @@ def reproduce(run: Run, executor: Executor | None = None) -> dict[str, Any]:
     runs = run_notebooks(
         project_root() / "notebooks", run.directory, run.config.profile, run.config.seed,
         context=config_hash(run.config), progress=run.progress,
+        executor=executor if isinstance(executor, ProcessesExecutor) else None,  # kernels stay on this machine
     )  # fmt: skip
     summary["tables"] = str(run.path("tables", "account.json"))
     summary["notebooks"] = {item.name: str(item.path) for item in runs}

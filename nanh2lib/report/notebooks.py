@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nanh2lib.errors import ComputationError, InputError, MissingDependencyError
-from nanh2lib.execution import child_environment
+from nanh2lib.execution import WorkUnit, child_environment, iterate_units
 from nanh2lib.files import write_atomically
 from nanh2lib.settings import package_version
 
@@ -134,13 +135,15 @@ def run_notebooks(
     context: str = "",
     cell_timeout: int = 3600,
     fresh: bool = False,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> tuple[NotebookRun, ...]:
-    """Execute the notebooks in order and keep their outputs in ``results_dir/notebooks``.
+    """Execute the notebooks and keep their outputs in ``results_dir/notebooks``.
 
     A notebook is skipped when an earlier run has the same source, the same package sources, the
-    same parameters and ``context``, and when every notebook before it was skipped too: notebooks
-    read what earlier ones wrote. A run that is killed leaves the finished ones in place.
+    same parameters and ``context``. None reads what another wrote; all read the stages of the run,
+    and the first that needs a stage carries it out. A run that is killed leaves the finished ones
+    in place.
 
     Parameters
     ----------
@@ -160,12 +163,16 @@ def run_notebooks(
         Seconds that one cell may take.
     fresh : bool
         Run all of them again.
+    executor : Executor, optional
+        Where notebooks run; several at a time only once all stages of the run are there. Default:
+        one after the other.
     progress : bool
         Show a progress bar on stderr.
 
     Returns
     -------
     tuple of NotebookRun
+        In reading order.
 
     Raises
     ------
@@ -181,19 +188,32 @@ def run_notebooks(
     for path in notebooks:
         check_parameters(path, parameters)
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
-    runs: list[NotebookRun] = []
-    key = hashlib.sha256(json.dumps([parameters, context, package_fingerprint()], sort_keys=True).encode()).hexdigest()
-    bar = tqdm(notebooks, desc="notebooks", unit="notebook", disable=not progress)
-    with _reproducible_kernel():
-        for path in bar:
-            bar.set_postfix_str(path.stem)
-            key = hashlib.sha256(key.encode() + path.read_bytes()).hexdigest()
-            kept = None if fresh else _kept_run(path.stem, target, key)
-            if kept is None:
-                fresh = True  # what follows may read the new numbers
-                kept = _execute(path, target, parameters, key, cell_timeout)
-            runs.append(kept)
-    return tuple(runs)
+    fingerprint = package_fingerprint()
+    runs: dict[str, NotebookRun] = {}
+    units = []
+    for path in notebooks:
+        key = _run_key(path, parameters, context, fingerprint)
+        kept = None if fresh else _kept_run(path.stem, target, key)
+        if kept is None:
+            units.append(WorkUnit(path.stem, (path, target, parameters, key, cell_timeout)))
+        else:
+            runs[path.stem] = kept
+    bar = tqdm(total=len(notebooks), initial=len(runs), desc="notebooks", unit="notebook", disable=not progress)
+    # closing(): after a failure, notebooks that are under way elsewhere are ended at once.
+    with bar, contextlib.closing(iterate_units(_attempt, units, executor)) as stream:
+        for result in stream:
+            if not isinstance(result.value, NotebookRun):
+                raise result.value or ComputationError(f"notebook {result.key}.ipynb: {result.error}")
+            runs[result.key] = result.value
+            bar.set_postfix_str(f"{result.key} done")
+            bar.update()
+    return tuple(runs[path.stem] for path in notebooks)
+
+
+def _run_key(path: Path, parameters: Mapping[str, Any], context: str, fingerprint: str) -> str:
+    """Hash of all that the outputs of a notebook depend on."""
+    settings = json.dumps([dict(parameters), context, fingerprint], sort_keys=True)
+    return hashlib.sha256(settings.encode() + path.read_bytes()).hexdigest()
 
 
 def import_book_package(name: str) -> Any:
@@ -256,6 +276,17 @@ def _kept_run(name: str, target: Path, key: str) -> NotebookRun | None:
     if run.get("key") != key:
         return None
     return NotebookRun(name, path, results, float(run["seconds"]), reused=True)
+
+
+def _attempt(
+    path: Path, target: Path, parameters: dict[str, Any], key: str, timeout: int
+) -> NotebookRun | ComputationError:
+    """The run, or why it failed: as a value, for errors of other processes arrive as text."""
+    try:
+        with _reproducible_kernel():
+            return _execute(path, target, parameters, key, timeout)
+    except ComputationError as error:
+        return error
 
 
 def _execute(path: Path, target: Path, parameters: dict[str, Any], key: str, timeout: int) -> NotebookRun:

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 from nanh2lib.errors import ComputationError, InputError
+from nanh2lib.execution import make_executor
 from nanh2lib.report import notebooks as runner
 from nanh2lib.report.notebooks import check_parameters, find_notebooks, run_notebooks
 from tests.report.sample_notebooks import NUMBERS, code, parameters, text, write, write_sample_notebooks
@@ -57,15 +58,28 @@ def test_seed_source_package_and_context_each_make_it_run_again(project, monkeyp
     assert not run(project, seed=1, context="other settings")[0].reused
 
 
-def test_a_lost_result_makes_it_and_its_followers_run_again(project):
-    numbers = project / "notebooks" / "01_numbers.ipynb"
+def test_a_lost_result_makes_it_run_again_and_no_other(project):
     write(project / "notebooks" / "02_more.ipynb", [parameters(), code(NUMBERS.replace("01_numbers", "02_more"))])
     run(project)
     (project / "results" / "01_numbers.json").unlink()
-    assert [item.reused for item in run(project)] == [False, False]
+    assert [item.reused for item in run(project)] == [False, True]
     (project / "results" / "02_more.json").unlink()
     assert [item.reused for item in run(project)] == [True, False]
-    assert numbers.exists()
+
+
+def test_in_two_processes_all_run_in_reading_order_and_a_failure_is_named(project):
+    broken = project / "notebooks" / "02_more.ipynb"
+    more = [parameters(), code(NUMBERS.replace("01_numbers", "02_more"))]
+    write(broken, [parameters(), code("import time; time.sleep(8); raise RuntimeError('not yet')")])
+    with make_executor("processes:2") as executor:
+        with pytest.raises(ComputationError, match=r"02_more\.ipynb failed \(RuntimeError: not yet\)") as caught:
+            run(project, executor=executor)
+        assert str(project / "results" / "notebooks" / "failed" / "02_more.ipynb") in str(caught.value)
+        write(broken, more)
+        found = run(project, executor=executor)
+    assert [(item.name, item.reused) for item in found] == [("01_numbers", True), ("02_more", False)]
+    (alone,) = run(project, only=["02_more"], fresh=True)
+    assert json.loads(alone.results.read_text()) == json.loads(found[1].results.read_text())
 
 
 def test_no_machine_path_enters_a_notebook_of_the_project(project):
