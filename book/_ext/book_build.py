@@ -18,6 +18,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
 
 
 def _import_package(app: Sphinx) -> None:
@@ -32,12 +33,70 @@ def _skip_foreign(app: Sphinx, what: str, name: str, member: object, skip: bool,
     return True if callable(member) and home and not home.startswith("nanh2lib") else None
 
 
-def _keep_bars(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """A bar in a docstring is an absolute value or a choice, never a substitution."""
+_COLON = "\uf8ff"  # a letter for private use
+
+
+def _hide_colons(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """A colon in the line under a constant is a colon; napoleon would take what stands before it for a type."""
+    if what in ("data", "attribute", "property") and lines:
+        lines[0] = lines[0].replace(":", _COLON)
+
+
+def _keep_letters(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """A bar in a docstring is an absolute value or a choice, never a substitution; ``A.`` is a unit, not item A."""
     for number, line in enumerate(lines):
-        parts = line.split("``")  # every second part is literal
+        parts = line.replace(_COLON, ":").split("``")  # every second part is literal
         parts[::2] = [re.sub(r"(?<!\\)\|", r"\|", part) for part in parts[::2]]
-        lines[number] = "``".join(parts)
+        lines[number] = _LONE_LETTER.sub(r"\1\\.", "``".join(parts))
+
+
+_LONE_LETTER = re.compile(r"^(\s*(?:\*\s+)?(?::[^:]+: )?[A-Z])\.(?=\s|$)")
+
+
+def _short_defaults(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A default that is a long object, or made for each call, is told in the description, not in the signature."""
+    return (_shortened(signature) if signature else signature), returned
+
+
+def _shortened(signature: str) -> str:
+    """Defaults longer than a word or two become an ellipsis: ``f(a=Settings(...), b=2)`` gives ``f(a=..., b=2)``."""
+    parts, depth, start = [], 0, 1
+    for place, letter in enumerate(signature[1:-1], 1):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append(signature[start:place].strip())
+            start = place + 1
+    parts.append(signature[start:-1].strip())
+    return "(" + ", ".join(_LONG_DEFAULT.sub(r"\1=...", part) for part in parts) + ")"
+
+
+_LONG_DEFAULT = re.compile(r"^(\w+)=(?:<.*|.{31,})$", re.DOTALL)
+
+
+def _resolve_name(
+    app: Sphinx, env: Any, node: nodes.Element, shown: nodes.TextElement
+) -> nodes.reference | nodes.TextElement | None:
+    """What stands in single backquotes in a docstring: a link where one thing of ours has that name, else just code."""
+    if node.get("refdomain") != "py" or node.get("reftype") != "obj":
+        return None
+    name = node["reftarget"].removeprefix("nanh2lib.")
+    folder, _, last = name.rpartition(".")  # nanh2lib.part.thing may be defined in a module of that part
+    known = {
+        found.docname + "#" + found.node_id: (full, found)
+        for full, found in env.get_domain("py").objects.items()
+        if full.endswith("." + name)
+        and ("." in name or found.objtype not in ("attribute", "method", "property"))
+        or (full.startswith(f"nanh2lib.{folder}.") and full.endswith("." + last) and name != node["reftarget"])
+    }
+    here = node.get("py:module") or ""
+    near = [found for full, found in known.values() if full.startswith(here + ".")]
+    for choice in (near, [found for _, found in known.values()]):
+        if len(choice) == 1:
+            (target,) = choice
+            return make_refnode(app.builder, node["refdoc"], target.docname, target.node_id, shown)
+    return shown
 
 
 def _clean_scripts(
@@ -108,7 +167,10 @@ def _drop_thebe_nodes(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _import_package)
     app.connect("autodoc-skip-member", _skip_foreign)
-    app.connect("autodoc-process-docstring", _keep_bars, priority=900)
+    app.connect("autodoc-process-docstring", _hide_colons, priority=100)
+    app.connect("autodoc-process-docstring", _keep_letters, priority=900)
+    app.connect("autodoc-process-signature", _short_defaults)
+    app.connect("missing-reference", _resolve_name)
     app.connect("html-page-context", _gallery_script)
     app.connect("html-page-context", _clean_scripts, priority=900)
     app.connect("html-page-context", _keep_stops, priority=900)

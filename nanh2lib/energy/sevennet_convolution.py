@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 ORBIT_KEY = "nanh2lib_orbit"
-"""In the data of a crystal of known symmetry: the orbit of each atom, shape (N,)."""
+"""Key, in the data of a crystal of known symmetry, of the orbit of each atom, shape (N,)."""
 TURN_KEY = "nanh2lib_turn"
-"""Beside it: for each degree, what turns features of the orbit's representative to each atom."""
+"""Key of what turns features of the orbit's representative to each atom, for each degree."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def write_generated_pages(stage: str | Path, profile: str) -> None:
     (generated / "tables").mkdir(parents=True, exist_ok=True)
     (generated / "module-graph.md").write_text(_graph_page(generated), encoding="utf-8")
     (generated / "public-names.md").write_text(_public_names(), encoding="utf-8")
+    (generated / "api-parts.md").write_text(_parts(), encoding="utf-8")
     (generated / "launch.md").write_text(launch_words(read_yaml(Path(stage) / "_config.yml")), encoding="utf-8")
     (generated / "models.md").write_text(models_page(generated), encoding="utf-8")
     (generated / "downloads.md").write_text(_downloads(Path(stage) / "results"), encoding="utf-8")
@@ -92,8 +93,17 @@ def _public_names() -> str:
             role = "class" if isinstance(thing, type) else "func"
             lines.append(f"- {{py:{role}}}`~{home}.{thing.__qualname__}`")
         else:  # a constant
-            lines.append(f"- `{name}`")
+            lines.append(f"- {{py:obj}}`{name}`")
     return "\n".join(lines or ["The names are documented with their modules below."]) + "\n"
+
+
+def _parts() -> str:
+    """List of the pages of the API, each with the first sentence of what it describes."""
+    lines = []
+    for part in api_modules():
+        said = (importlib.import_module(f"{PACKAGE}.{part}").__doc__ or "").strip().splitlines()
+        lines.append(f"- [`{part}`](api/{part}.md): {said[0] if said else ''}")
+    return "\n".join(lines) + "\n"
 
 
 def _graph_page(folder: Path) -> str:
