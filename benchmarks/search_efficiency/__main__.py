@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search_efficiency.batches import settle
+from benchmarks.search_efficiency.confirming import FILE, TOP, confirm
 from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer
 from benchmarks.search_efficiency.raw_samples import judge_raw_samples
@@ -27,16 +28,25 @@ def _parser() -> argparse.ArgumentParser:
         _add_proposer(command)
     again = commands.add_parser("refresh", help="compare all finds anew with each other and the dataset")
     again.add_argument("--only", action="append", default=[], metavar="ID", help="rows whose sample ids begin so")
+    sure = commands.add_parser("confirm", help="relax the best finds of each method with another potential")
+    sure.add_argument("--top", type=int, default=TOP, help="finds of each method and template")
+    sure.add_argument("--executor", default="serial")
     for command in (run, again):
         command.add_argument(
             "--dataset",
             default="shipped",
             help="what models learned from: shipped, a run folder, or none (then refresh later)",
         )
-    for command in (run, again, raw):
+    for command in (run, again, raw, sure):
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
-    for command in (run, again, raw, commands.add_parser("summary", help="compute summary.json from whole batches")):
+    for command in (
+        run,
+        again,
+        raw,
+        sure,
+        commands.add_parser("summary", help="compute summary.json from whole batches"),
+    ):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     return parser
 
@@ -70,6 +80,10 @@ def main() -> None:
         return
     config = load_config(arguments.profile)
     study = Study.open(arguments.results, arguments.work, config)
+    if arguments.command == "confirm":
+        with make_executor(arguments.executor) as executor:
+            print(f"{confirm(study, arguments.top, executor)} rows added to {study.results / FILE}")
+        return
     if arguments.command == "validity":
         row = judge_raw_samples(
             study.results, _proposer(arguments, config, study), arguments.template, arguments.count, arguments.seed

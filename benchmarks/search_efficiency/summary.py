@@ -1,4 +1,4 @@
-"""summary.json from relaxations.csv and samples.csv, nothing else."""
+"""summary.json from relaxations.csv, samples.csv and confirmed.csv, nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.search_efficiency.confirming import POTENTIAL, read_confirmation
 from benchmarks.search_efficiency.judged import HOLDS_ALPHA, RELAXATION_COLUMNS, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.statistics import (
     RESAMPLES,
@@ -166,13 +167,17 @@ def method_summary(
     return result
 
 
+def _name(method: str, variant: str, held_out: bool) -> str:
+    return f"{method}{' held out' if held_out else ''}, {variant}"
+
+
 def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Everything that is quoted of the study, from its tables alone.
 
     Parameters
     ----------
     folder : Path
-        With relaxations.csv, samples.csv and alpha.json.
+        With relaxations.csv, samples.csv and alpha.json, and confirmed.csv if anything is confirmed.
     resamples : int
         Of each bootstrap.
     """
@@ -186,9 +191,15 @@ def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
         for key, mine in part.groupby(GROUP, sort=True):
             method, variant, held_out = key
             drawn = samples[(samples["template"] == template) & (samples[GROUP] == list(key)).all(axis=1)]
-            name = f"{method}{' held out' if held_out else ''}, {variant}"
+            name = _name(method, variant, bool(held_out))
             found[name] = method_summary(mine, drawn, random, str(template), alpha, resamples)
         templates[str(template)] = found
+    confirmation = read_confirmation(folder)
+    if confirmation is not None:
+        for (template, method, variant, held_out), numbers in confirmation.numbers(LEVELS):
+            name = _name(method, variant, bool(held_out))
+            if name in templates.get(template, {}):
+                templates[template][name]["confirmed"] = {"potential": POTENTIAL, **numbers}
     return {
         "alpha_ev_per_fu": round(alpha, 6),
         "levels": {"a": "lowest 1 % of random", **{k: f"{1e3 * v:.0f} meV above alpha" for k, v in LEVELS.items()}},

@@ -83,9 +83,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(columns))
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    names = {"variant": str, "duplicate_of": str, "in_training": str, "method": str, "template": str}
-    frame = pd.read_csv(io.BytesIO(whole), dtype=names, keep_default_na=False, na_values={"energy_start": [""],
-                        "energy_final": [""]})  # fmt: skip
+    names = {"variant": str, "duplicate_of": str, "in_training": str, "method": str, "template": str, "flags": str}
+    numbers = {name: [""] for name in ("energy_start", "energy_final", "energy_judged") if name in columns}
+    frame = pd.read_csv(io.BytesIO(whole), dtype=names, keep_default_na=False, na_values=numbers)
     if list(frame.columns) != list(columns):
         raise InputError(f"{path}: columns {list(frame.columns)}; expected {list(columns)}")
     return frame

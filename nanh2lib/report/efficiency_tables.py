@@ -92,6 +92,35 @@ def goal_frame(study: EfficiencyStudy, names: Sequence[str], *, goal: float = 5.
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
+def confirmed_frame(study: EfficiencyStudy) -> pd.DataFrame:
+    """The best finds of each method under a potential that did not judge the search.
+
+    Returns
+    -------
+    DataFrame
+        One row a template and method: how many of its lowest different finds were relaxed again, the lowest by
+        the judging potential and by the other one (meV above alpha), how many the other one puts within
+        the levels b and c, and the rank correlation of the two energies.
+    """
+    lines = {}
+    for template in study.templates:
+        for name, numbers in study.methods(template).items():
+            found = numbers.get("confirmed")
+            if found is None:
+                continue
+            correlation = found["rank_correlation"]
+            lines[f"{template}: {method_label(name)}"] = {
+                "finds": str(found["finds"]),
+                "lowest, CHGNet": f"{numbers['lowest_mev_above_alpha']:.0f}",
+                "lowest, SevenNet-0": f"{found['lowest_mev_above_alpha']:.0f}",
+                "median, SevenNet-0": f"{found['median_mev_above_alpha']:.0f}",
+                "within 20 / 50 meV": f"{found['within_b']} / {found['within_c']}",
+                "unusable": str(found["unusable"]),
+                "rank correlation": NOT_PRINTED if correlation is None else f"{correlation:.2f}",
+            }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
 def _parts(study: EfficiencyStudy, name: str) -> dict[str, str]:
     """Parts of a method as its committed settings name them."""
     method, variant = name.split(", ", 1)

@@ -8,11 +8,19 @@ import math
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
 
 from benchmarks.search_efficiency.batches import settle
+from benchmarks.search_efficiency.confirming import (
+    Confirmation,
+    best_finds,
+    confirm,
+    confirmed_row,
+    read_confirmation,
+)
 from benchmarks.search_efficiency.judged import (
     JUDGED,
     RELAXATION_COLUMNS,
@@ -318,6 +326,42 @@ def test_a_real_run_goes_on_where_it_was(study):
     other = make_proposer("random", "default", None, config, changes={"anything": 1})
     with pytest.raises(InputError, match="begun with other settings"):
         execute(study, other, "C2", template, count=1, **run)
+
+
+def test_the_best_finds_are_confirmed_once_beside_alpha(study):
+    assert confirm(study, 1, progress=False) == 2
+    assert confirm(study, 1, progress=False) == 0
+    found = read_confirmation(study.results)
+    assert found is not None
+    assert found.rows["sample_id"].tolist() == ["random-default-C2-s0-b000-000"]
+    assert found.rows["evaluations"].tolist() == [3]
+    ((key, numbers),) = found.numbers({"b": 0.02})
+    assert key == ("C2", "random", "default", 0)
+    assert numbers["lowest_mev_above_alpha"] == pytest.approx(
+        1e3 * (found.rows["energy_final"][found.rows.index[0]] - found.alpha), abs=0.05
+    )
+    (told,) = summarize(study.results, resamples=5)["templates"]["C2"].values()
+    assert told["confirmed"] == {"potential": "sevennet-0", **dict(found.numbers({"b": 0.02, "c": 0.05}))[key]}
+
+
+def test_a_find_that_broke_has_its_reason_and_no_energy():
+    judged = {"method": "random", "variant": "default", "held_out": 0, "template": "C2", "energy_final": -18.0}
+    row = confirmed_row("one", judged, "SCF did not\n converge")
+    assert (row["energy_final"], row["flags"]) == (None, "SCF did not converge")
+    rows = pd.DataFrame([{**row, "energy_final": float("nan")}, {**row, "energy_final": -18.1}])
+    ((_, numbers),) = Confirmation(-18.2, rows).numbers({"b": 0.02})
+    assert (numbers["finds"], numbers["unusable"], numbers["lowest_mev_above_alpha"]) == (2, 1, 100.0)
+
+
+def test_best_finds_are_different_and_lowest():
+    rows = pd.DataFrame(
+        {
+            "template": "C2", "method": "random", "variant": "default", "held_out": 0,
+            "sample_id": list("abcde"), "energy_final": [-1.0, -3.0, -2.0, -4.0, float("nan")],
+            "duplicate_of": ["", "", "", "b", ""],
+        }
+    )  # fmt: skip
+    assert best_finds(rows, 2)["sample_id"].tolist() == ["b", "c"]
 
 
 def test_another_relaxer_is_refused(study):
