@@ -86,8 +86,7 @@ def _resolve_name(
     known = {
         found.docname + "#" + found.node_id: (full, found)
         for full, found in env.get_domain("py").objects.items()
-        if full.endswith("." + name)
-        and ("." in name or found.objtype not in ("attribute", "method", "property"))
+        if (full.endswith("." + name) and ("." in name or found.objtype not in ("attribute", "method", "property")))
         or (full.startswith(f"nanh2lib.{folder}.") and full.endswith("." + last) and name != node["reftarget"])
     }
     here = node.get("py:module") or ""

@@ -40,7 +40,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Template:
-    """A space group (by Hall number) and a site for each unit of the asymmetric unit.
+    """A space group and a site for each unit of the asymmetric unit.
+
+    Attributes
+    ----------
+    hall_number : int
+        Of the space group and its setting, 1 to 530.
+    sites : tuple of Site
+        One for each unit; they fix the length D of z.
 
     Raises
     ------
@@ -153,17 +160,33 @@ class Layout:
 
     Atoms of the asymmetric unit (A of them) run over units, then over the unit's atoms; atoms
     of the crystal (N) run over units, then over images, then over the unit's atoms.
+
+    Attributes
+    ----------
+    body : Tensor, shape (A, 3)
+        Atoms in the frames of their units, A.
+    atom_unit : Tensor of int, shape (A,)
+        Unit of each.
+    rotations, translations : Tensor, shapes (N, 3, 3) and (N, 3)
+        Operation that makes each atom of the crystal, fractional.
+    atom_index : Tensor of int, shape (N,)
+        Which of the A atoms it is made from.
+    image_index : Tensor of int, shape (N,)
+        Which unit of the crystal it belongs to.
+    species : tuple of str, length N
+    origin_projection, origin_offset : Tensor, shapes (U, 3, 3) and (U, 3)
+        Affine map of fractional origins onto their Wyckoff sites.
     """
 
-    body: Tensor  # (A, 3) A
-    atom_unit: Tensor  # (A,)
-    rotations: Tensor  # (N, 3, 3)
-    translations: Tensor  # (N, 3)
-    atom_index: Tensor  # (N,) in 0..A-1
-    image_index: Tensor  # (N,) which unit of the crystal
-    species: tuple[str, ...]  # (N,)
-    origin_projection: Tensor  # (U, 3, 3)
-    origin_offset: Tensor  # (U, 3)
+    body: Tensor
+    atom_unit: Tensor
+    rotations: Tensor
+    translations: Tensor
+    atom_index: Tensor
+    image_index: Tensor
+    species: tuple[str, ...]
+    origin_projection: Tensor
+    origin_offset: Tensor
 
     def to(self, dtype: torch.dtype) -> Layout:
         """Copy with floating tensors of that type."""

@@ -56,7 +56,17 @@ class OrbitPoints:
 
 @dataclass(frozen=True)
 class Representative:
-    """Which member stands for an orbit, where, and on which site."""
+    """Which member stands for an orbit, where, and on which site.
+
+    Attributes
+    ----------
+    orbit, member : int
+        Number of the orbit, and of the member in it.
+    point : ndarray, shape (3,)
+        Fractional.
+    site : WyckoffSite
+        The point lies on its representative.
+    """
 
     orbit: int
     member: int

@@ -26,7 +26,16 @@ KNOWN_UNITS: tuple[RigidUnit, ...] = (NA, NH2)
 
 @dataclass(frozen=True)
 class Fragment:
-    """Bonded atoms, whole: site indices and the fractional coordinates of one image of each."""
+    """Bonded atoms, whole.
+
+    Attributes
+    ----------
+    indices : tuple of int, length n
+        Sites in the crystal.
+    species : tuple of str, length n
+    frac_coords : ndarray, shape (n, 3)
+        The image of each atom that is bonded to the others.
+    """
 
     indices: tuple[int, ...]
     species: tuple[str, ...]

@@ -24,7 +24,21 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluated point: free coordinates, eV per conventional cell, gradient and its measures."""
+    """One evaluated point.
+
+    Attributes
+    ----------
+    x : ndarray, shape (D,)
+        Free coordinates in the units of `SymmetryCoordinates`.
+    energy : float
+        eV per conventional cell.
+    gradient : ndarray, shape (D,)
+        Of the energy, eV per unit of x.
+    fmax : float
+        Largest force, eV/A.
+    max_stress : float
+        Largest component of the stress, GPa.
+    """
 
     x: FloatArray
     energy: float

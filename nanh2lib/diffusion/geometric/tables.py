@@ -131,14 +131,26 @@ def _rod_turns(template: Template, unit: RigidUnit, letter: str, mode: int, rota
 
 @dataclass(frozen=True)
 class ImageTable:
-    """The images of all units of one crystal on a template, and all pairs (unit, image)."""
+    """The images (I of them) of all units of one crystal on a template, and all P pairs of a unit and an image.
 
-    source: Tensor  # (I,)
-    rotation: Tensor  # (I, 3, 3) fractional
-    translation: Tensor  # (I, 3) fractional
-    pair_target: Tensor  # (P,)
-    pair_image: Tensor  # (P,)
-    itself: Tensor  # (P,) bool: the image is the unit
+    Attributes
+    ----------
+    source : Tensor of int, shape (I,)
+        Unit that an image is made from.
+    rotation, translation : Tensor, shapes (I, 3, 3) and (I, 3)
+        Operation that makes it, fractional.
+    pair_target, pair_image : Tensor of int, shape (P,)
+        Unit and image of each pair.
+    itself : Tensor of bool, shape (P,)
+        The image is the unit.
+    """
+
+    source: Tensor
+    rotation: Tensor
+    translation: Tensor
+    pair_target: Tensor
+    pair_image: Tensor
+    itself: Tensor
 
 
 def image_table(template: Template) -> ImageTable:

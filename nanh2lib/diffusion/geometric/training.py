@@ -39,9 +39,21 @@ _Predict = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A training set, flat and split."""
+    """A training set, flat and split.
 
-    flat: FlatUnits  # float64
+    Attributes
+    ----------
+    flat : FlatUnits
+        All crystals, float64.
+    vocabulary : Vocabulary
+        Kinds of unit that occur.
+    cells : CellStatistics
+        Reference cell and spread of the strain.
+    training, validation : Tensor of int
+        Numbers of the crystals in either part.
+    """
+
+    flat: FlatUnits
     vocabulary: Vocabulary
     cells: CellStatistics
     training: Tensor
