@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from nanh2lib.report.check import TEXT_ANGLES
 from nanh2lib.report.dataset import crystals_below
+from nanh2lib.report.dataset import heights as heights_in_dataset
 from nanh2lib.report.efficiency import read_study
 from nanh2lib.report.measurements import Measurements, measure, space_group_of
 from nanh2lib.report.published import published_structures, reference_structure
-from nanh2lib.report.reference_energies import reference_energies
+from nanh2lib.report.reference_energies import above, convergence_summary, reference_energies
 from nanh2lib.report.round_trip import sodium_directions
+from nanh2lib.report.scaling import relaxation_frame
 from nanh2lib.store.dataset import gpaw_energies, load_dataset, read_manifest
 from tests.golden_values import read_golden
 from tests.run_book import ROOT
@@ -29,6 +33,12 @@ def numbers(sentence: str, text: str = WHAT_HOLDS) -> list[float]:
     found = re.search(pattern, text)
     assert found, f"the page no longer says: {sentence}"
     return [float(group) for group in found.groups()]
+
+
+def notebook(name: str) -> str:
+    """Source of a notebook, its lines joined."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return " ".join(" ".join("".join(cell["source"]) for cell in cells).split())
 
 
 @cache
@@ -127,3 +137,61 @@ def test_savings_told_in_the_readme():
     assert told == [round(value, 1) for value in (low["saving"], *low["saving_interval"])]
     assert all(row["hits"]["a"]["saving_interval"][0] <= 1 for row in rows)  # "still reach down to no saving"
     assert all(row["hits_training_charged"]["a"]["saving"] < 1 for row in rows)  # "nothing is saved yet"
+
+
+def test_heights_in_pbe():
+    heights = above(reference_energies("gpaw"))
+    del heights["alpha"]
+    assert len(heights) == 8
+    assert numbers("they lie # to # meV per formula unit above it, as printed") == [
+        round(min(heights.values())),
+        round(max(heights.values())),
+    ]
+    names = {
+        "S1-P21212": "P2{sub}`1`2{sub}`1`2", "S1-P21c": "P2{sub}`1`/c (S1)", "S1-Pcca": "Pcca",
+        "S2-P21c": "P2{sub}`1`/c (S2)", "S2-Pc": "Pc", "S2-P21": "P2{sub}`1` (S2)",
+        "S1-P21": "P2{sub}`1` (S1)", "S2-P2c": "P2/c",
+    }  # fmt: skip
+    order = ", ".join(names[key] for key in sorted(heights, key=heights.get))
+    assert f"in the order {order}:" in notebook("07_relaxation_and_ranking")
+
+
+def test_convergence_of_heights_in_pbe():
+    found = convergence_summary()
+    small, other = found["S1-P21212"], found["S1-P21c"]
+    told = numbers("they rise from # and # meV to # and # at 600 eV")
+    assert told == [round(row[column]) for column in ("lowest cutoff", "highest cutoff") for row in (small, other)]
+    assert {row["first converged"] for row in found.values()} == {"no"}
+    (bound,) = numbers("A finer k-mesh changes less than # meV there")
+    assert max(abs(row["finer mesh"]) for row in found.values()) < bound
+    (rise,) = numbers("they grow by some # meV at 600 eV", CARD)
+    assert all(abs(row["highest cutoff"] - row["lowest cutoff"] - rise) < 1 for row in found.values())
+
+
+def test_rivals_of_alpha_on_the_data_card():
+    alpha = reference_structure("alpha")
+    zero, energies = reference_energies("gpaw")["alpha"], gpaw_energies()
+    low, high = numbers("(1412ca and a7a118) # to # meV above those two α", CARD)
+    below = [row["below"] for row in crystals_below(load_dataset(), energies, alpha, zero).values()]
+    rivals = [heights_in_dataset(energies, zero)[f"{name}, relaxed"] for name in ("1412ca", "a7a118")]
+    assert low <= min(rivals) + min(below) <= max(rivals) + max(below) <= high
+
+
+def read_relaxations() -> list[dict[str, Any]]:
+    content = json.loads((ROOT / "benchmarks" / "results" / "relaxation.json").read_text(encoding="utf-8"))
+    return list(content["rows"].values())
+
+
+def test_relaxation_benchmark_in_notebook_10():
+    text, (_, summary) = notebook("10_scaling_out"), relaxation_frame()
+    assert "no FIRE run had converged" in text
+    assert summary["FIRE converged"] == 0
+    assert summary["calls, ours / FIRE, median"] <= 1 / 3
+    assert round(1 / summary["calls, ours / LBFGS, median"]) == 5
+    assert "two to fifteen times as many, about five in the median" in text
+    ratios = [row["LBFGS"]["calls"] / row["ours"]["calls"] for row in read_relaxations()]
+    assert [round(min(ratios)), round(max(ratios))] == [2, 15]
+    within, lower = summary["ours within 1 meV per atom of LBFGS or lower"], summary["ours lower than LBFGS by more"]
+    assert "by more than 1 meV per atom for six crystals of twenty, ours for another six" in text
+    assert (summary["crystals"], summary["crystals"] - within, lower) == (20, 6, 6)
+    assert abs(summary["energy, ours - LBFGS, median, meV per atom"]) < 1

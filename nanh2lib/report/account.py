@@ -136,23 +136,6 @@ def _relaxed_above(entries: Mapping[str, Any], key: str) -> float | None:
     return round(1e3 * (mine["ev_per_fu"] - zero["ev_per_fu"]), 1) if settings[0] == settings[1] else None
 
 
-def energy_volume_curves(root: Path | None = None) -> dict[str, tuple[list[float], list[float]]]:
-    """Energies of the cells around each one that GPAW relaxed.
-
-    Returns
-    -------
-    dict
-        Volumes (A^3) and energies above the lowest (meV), both per formula unit, by key.
-    """
-    curves = {}
-    for key, entry in read_evidence("gpaw_relaxed", root).items():
-        points = entry.get("curve", [])
-        lowest = min((energy for _, energy in points), default=0.0)
-        if points:
-            curves[key] = [volume for volume, _ in points], [1e3 * (energy - lowest) for _, energy in points]
-    return curves
-
-
 def was_found(evidence: Mapping[str, Any] | None) -> bool:
     """Whether evidence of a search says that it found the crystal; one that was not tried did not."""
     return evidence is not None and bool(evidence["found"])

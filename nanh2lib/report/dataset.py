@@ -381,3 +381,16 @@ def agreement_by_frame(
         if len(keys) >= 3:
             found[frame] = agreement(potential, {key: energies[key] for key in keys}, reference)
     return found
+
+
+def heights(reference: Mapping[tuple[str, str], float], zero: float) -> dict[str, float]:
+    """Energies above a zero, meV per formula unit, by the names that `crystals_below` gives.
+
+    Parameters
+    ----------
+    reference : mapping
+        eV per formula unit by (frame, id).
+    zero : float
+        eV per formula unit.
+    """
+    return {f"{identity[:6]}, {frame}": 1000 * (energy - zero) for (frame, identity), energy in reference.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ COMMITTED = Path("benchmarks", "results", "gpaw_published.json")
 """DFT energies, in the checkout."""
 CONVERGENCE = Path("benchmarks", "results", "gpaw_convergence.json")
 """The same for a few crystals at other cutoffs and k-meshes."""
+CONVERGED = 1.0
+"""meV per formula unit: a height above alpha that changes by less counts as converged."""
 
 
 def reference_crystals() -> dict[str, Structure]:
@@ -152,6 +155,65 @@ def convergence_table(path: str | Path | None = None) -> dict[str, dict[str, flo
             **{k: None if zero is None or k not in energies else 1000 * (energies[k] - zero) for k in others},
         }
     return table
+
+
+def convergence_summary(path: str | Path | None = None) -> dict[str, dict[str, float | str]]:
+    """How far heights above alpha are converged with the cutoff and the k-mesh.
+
+    Parameters
+    ----------
+    path : path, optional
+        As for `convergence_table`.
+
+    Returns
+    -------
+    dict
+        By crystal, in meV per formula unit: its height at the lowest cutoff and coarsest mesh (those of
+        the committed energies) and at the highest cutoff; what the last step up in cutoff and the finer
+        mesh, at the highest cutoff that has both, changed; and whether the first height lies within
+        `CONVERGED` of the second, and the second's steps are that small. NaN and ``"unknown"`` where an
+        energy is missing. Empty where there is no file.
+
+    Raises
+    ------
+    InputError
+        As for `convergence_table`.
+    """
+    table = convergence_table(path)
+    keys = list(dict.fromkeys(key for row in table.values() for key in row if not key.startswith(ALPHA)))
+    return {key: _convergence_of({name: row[key] for name, row in table.items()}) for key in keys}
+
+
+def _convergence_of(heights: Mapping[str, float | None]) -> dict[str, float | str]:
+    found = {
+        (float(name.split(" eV, ")[0]), float(name.split(" eV, ")[1].removesuffix(" per A"))): height
+        for name, height in heights.items()
+        if height is not None
+    }
+    coarse = max((spacing for _, spacing in found), default=0.0)
+    by_cutoff = {cutoff: height for (cutoff, spacing), height in sorted(found.items()) if spacing == coarse}
+    rising = list(by_cutoff.values()) or [math.nan]
+    step = rising[-1] - rising[-2] if len(rising) > 1 else math.nan
+    meshes = {
+        cutoff: found[cutoff, finer] - by_cutoff[cutoff]
+        for cutoff, finer in sorted(found)
+        if finer < coarse and cutoff in by_cutoff
+    }
+    by_mesh = meshes[max(meshes)] if meshes else math.nan
+    return {
+        "lowest cutoff": rising[0],
+        "highest cutoff": rising[-1],
+        "last step of the cutoff": step,
+        "finer mesh": by_mesh,
+        "first converged": _converged(rising[-1] - rising[0] if len(rising) > 1 else math.nan),
+        "second converged": _converged(step, by_mesh),
+    }
+
+
+def _converged(*changes: float) -> str:
+    if any(math.isnan(change) for change in changes):
+        return "unknown"
+    return "yes" if max(map(abs, changes)) < CONVERGED else "no"
 
 
 def above(energies: Mapping[str, float], zero: str = ALPHA) -> dict[str, float]:

@@ -10,6 +10,7 @@ from nanh2lib.errors import InputError
 from nanh2lib.report.reference_energies import (
     above,
     committed_dft_energies,
+    convergence_summary,
     convergence_table,
     reference_crystals,
     reference_energies,
@@ -72,3 +73,30 @@ def test_convergence_is_told_above_alpha_at_equal_settings(tmp_path):
     path.write_text("[1]")
     with pytest.raises(InputError, match=r"convergence\.json"):
         convergence_table(path)
+
+
+def test_what_is_converged_is_said_for_the_lowest_and_the_highest_cutoff(tmp_path):
+    path = tmp_path / "convergence.json"
+    assert convergence_summary(path) == {}
+    heights = {(400, 0.4): 30, (500, 0.4): 36.5, (600, 0.4): 37, (400, 0.3): 26, (600, 0.3): 36.8}
+
+    def ladder(energies):
+        return {
+            f"{cutoff}-{spacing}": {"settings": {"cutoff": cutoff, "k_spacing": spacing}, "ev_per_fu": energy}
+            for (cutoff, spacing), energy in energies.items()
+        }
+
+    rows = {"alpha": ladder(dict.fromkeys(heights, -16.0)), "new": ladder({(400, 0.4): -15.9})}
+    rows["S1-P21212"] = ladder({where: -16.0 + height / 1000 for where, height in heights.items()})
+    path.write_text(json.dumps(rows))
+    found = convergence_summary(path)
+    numbers = [value for value in found["S1-P21212"].values() if isinstance(value, float)]
+    assert numbers == pytest.approx([30, 37, 0.5, -0.2])
+    assert list(found["S1-P21212"].values())[-2:] == ["no", "yes"]
+    assert list(found["new"].values())[-2:] == ["unknown", "unknown"]
+
+
+def test_heights_of_the_small_crystals_are_not_converged_at_the_quoted_cutoff():
+    found = convergence_summary()
+    assert set(found) == {"S1-P21212", "S1-P21c"}
+    assert all(row["first converged"] == "no" and abs(row["finer mesh"]) < 0.5 for row in found.values())
