@@ -54,8 +54,6 @@ STRAIN = 0.01
 """Of every cell length, up and down, where the Pulay stress is measured."""
 VOLUMES = (0.96, 0.98, 1.0, 1.02, 1.04)
 LIMITS = AtomsSettings(fmax=0.02, max_stress=0.1, max_evaluations=60, max_step=0.2)
-NOISE = 2.5e-4
-"""eV per atom: energies at one cutoff jump by as much when the number of plane waves changes with the cell."""
 N_H = 1.3
 """A: a hydrogen belongs to the nitrogen that is nearer than this."""
 
@@ -179,7 +177,7 @@ def relaxation(key: str, cutoff: float, k_spacing: float) -> Iterator[str]:
     calculator.reset()
     calculator.extra_stress = state["pulay"]["correction_gpa"] / GPA
     objective = Objective(coordinates, calculator, LIMITS)
-    minimise(objective, np.array(state["hessian"]), NOISE)
+    minimise(objective, np.array(state["hessian"]))
     yield f"{key} {objective.stopped} after {len(objective.path)} steps, {objective.best.energy}"
     publish(key, summary_of(state, objective, []))
     final = coordinates.asymmetric_unit(torch.as_tensor(objective.best.x)).detach()
