@@ -121,6 +121,40 @@ def confirmed_frame(study: EfficiencyStudy) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
+def repeats_frame(study: EfficiencyStudy, level: str = "a") -> pd.DataFrame:
+    """How many of the low finds of each method are crystals that it had found before, or that it was taught.
+
+    Parameters
+    ----------
+    study : EfficiencyStudy
+    level : {"a", "b", "c"}
+        What counts as low.
+
+    Returns
+    -------
+    DataFrame
+        One row a template and method with a low find: relaxations, low finds, those that repeat an earlier one of the
+        same method, those that match the training set, and the hits that are left.
+    """
+    lines = {}
+    for template in study.templates:
+        for name, numbers in study.methods(template).items():
+            hits = numbers["hits"][level]
+            rows = study.rows(template, name)
+            low = rows[rows["energy_final"] <= hits.get("level_ev_per_fu", float("-inf"))]
+            if not len(low):
+                continue
+            repeated = low["duplicate_of"].fillna("") != ""
+            lines[f"{template}: {method_label(name)}"] = {
+                "relaxations": str(numbers["relaxations"]),
+                "low finds": str(len(low)),
+                "found before": str(int(repeated.sum())),
+                "in its training set": str(len(low) - int(repeated.sum()) - hits["hits"]),
+                "hits": str(hits["hits"]),
+            }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
 def _parts(study: EfficiencyStudy, name: str) -> dict[str, str]:
     """Parts of a method as its committed settings name them."""
     method, variant = name.split(", ", 1)

@@ -26,7 +26,7 @@ from nanh2lib.report.efficiency import (
     validity_data,
     without_intervals,
 )
-from nanh2lib.report.efficiency_tables import ablation_frame, goal_frame
+from nanh2lib.report.efficiency_tables import ablation_frame, confirmed_frame, goal_frame, repeats_frame
 
 ALPHA = -18.161
 RANDOM, MODEL, HELD = "random (60 in 3 seeds)", "geometric, all parts (20 in 2 seeds)", "geometric, all parts, held out"
@@ -214,3 +214,21 @@ def test_the_committed_results_can_be_drawn():
     plots.interval_panels(intervals, dict.fromkeys("abc", "Evaluations per hit"), bounds=bounds)
     plots.energy_boxes(energy_data(study), {"start": "Start (meV)", "end": "End (meV)"}, log=["start"])
     assert all(len(ablation_frame(study, template)) for template in study.templates)
+
+
+def test_low_finds_are_repeats_taught_ones_and_hits():
+    frame = repeats_frame(read_study()).astype(int)
+    parts = frame[["found before", "in its training set", "hits"]]
+    assert (parts >= 0).all(axis=None)
+    assert (parts.sum(axis=1) == frame["low finds"]).all()
+    assert (frame["low finds"] <= frame["relaxations"]).all()
+    assert frame.loc["P2_1/c: random", "low finds"] == 3  # one in a hundred of 300
+
+
+def test_confirmed_finds_are_told_with_both_judges():
+    study = read_study()
+    frame = confirmed_frame(study)
+    named = [name for template in study.templates for name in study.methods(template).values() if "confirmed" in name]
+    assert len(frame) == len(named) > 0
+    assert (frame["finds"].astype(int) <= 30).all()
+    assert frame["rank correlation"].astype(float).between(-1, 1).all()
