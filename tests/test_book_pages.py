@@ -119,7 +119,7 @@ class Survey:
 def survey(chromium, address, pages) -> Survey:
     """Each page once: errors, formulas, pictures, accessibility in both themes, then at the width of a phone."""
     seen = Survey()
-    repetitive = [name for name in pages if name.startswith("book/api/")][1:]  # long, and all of one kind
+    alike = [name for name in pages if name.startswith("book/api/")][1:]  # long, and all of one kind
     for name in ["index.html", *pages]:
         tab = chromium.new_page(viewport=DESKTOP)
         troubles = visit(tab, f"{address}/{name}")
@@ -131,12 +131,11 @@ def survey(chromium, address, pages) -> Survey:
         tab.evaluate(AXE)
         tab.add_style_tag(content="* { transition: none !important; animation: none !important }")
         for theme, found in seen.violations.items():
-            if theme == "dark" and name in repetitive:
-                continue
-            tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-            settle(tab)
-            # What a page is called and how it is built is the same in both themes; only its colours differ.
-            seen.note(found, name, axe_violations(tab, AXE_RULES if theme == "light" else ["color-contrast"]))
+            rules = rules_for(theme, alike=name in alike)
+            if rules:
+                tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+                settle(tab)
+                seen.note(found, name, axe_violations(tab, rules))
         tab.set_viewport_size(PHONE)
         settle(tab)
         width = tab.evaluate("document.documentElement.scrollWidth")
@@ -145,6 +144,12 @@ def survey(chromium, address, pages) -> Survey:
         seen.note(seen.troubles, name, troubles)
         tab.close()
     return seen
+
+
+def rules_for(theme: str, *, alike: bool) -> list[str]:
+    """What to look for: names and structure in one theme, for they do not change; colours on one of the pages alike."""
+    names = [rule for rule in AXE_RULES if rule != "color-contrast"] if theme == "light" else []
+    return names if alike else [*names, "color-contrast"]
 
 
 def axe_violations(tab, rules: list[str]) -> list[tuple[str, str, str]]:
