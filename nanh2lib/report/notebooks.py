@@ -60,7 +60,11 @@ class NotebookRun:
 
 def package_fingerprint() -> str:
     """First 16 hex digits of the SHA-256 over the package's source and data files."""
-    root = Path(__file__).resolve().parent.parent
+    return _fingerprint(Path(__file__).resolve().parent.parent)
+
+
+def _fingerprint(root: Path) -> str:
+    """The same of all sources and data below a folder; of none where there is no folder."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         if path.suffix in _SOURCE_SUFFIXES and path.is_file():
@@ -140,10 +144,10 @@ def run_notebooks(
 ) -> tuple[NotebookRun, ...]:
     """Execute the notebooks and keep their outputs in ``results_dir/notebooks``.
 
-    A notebook is skipped when an earlier run has the same source, the same package sources, the
-    same parameters and ``context``. None reads what another wrote; all read the stages of the run,
-    and the first that needs a stage carries it out. A run that is killed leaves the finished ones
-    in place.
+    A notebook is skipped when an earlier run has the same source, the same package sources and
+    committed results, the same parameters and ``context``. None reads what another wrote; all read
+    the stages of the run, and the first that needs a stage carries it out. A run that is killed
+    leaves the finished ones in place.
 
     Parameters
     ----------
@@ -188,7 +192,7 @@ def run_notebooks(
     for path in notebooks:
         check_parameters(path, parameters)
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
-    fingerprint = package_fingerprint()
+    fingerprint = package_fingerprint() + _fingerprint(source_dir.parent / "benchmarks" / "results")
     runs: dict[str, NotebookRun] = {}
     units = []
     for path in notebooks:

@@ -46,7 +46,7 @@ def test_writes_numbers_and_an_executed_notebook_and_runs_once_only(project):
     assert second.seconds == pytest.approx(first.seconds, abs=0.1)
 
 
-def test_seed_source_package_and_context_each_make_it_run_again(project, monkeypatch):
+def test_seed_source_package_committed_results_and_context_each_make_it_run_again(project, monkeypatch):
     mean = json.loads(run(project)[0].results.read_text())["mean"]
     (other,) = run(project, seed=1)
     assert not other.reused
@@ -56,6 +56,10 @@ def test_seed_source_package_and_context_each_make_it_run_again(project, monkeyp
     assert not run(project, seed=1, context="other settings")[0].reused
     monkeypatch.setattr(runner, "package_fingerprint", lambda: "another package")
     assert not run(project, seed=1, context="other settings")[0].reused
+    (project / "benchmarks" / "results").mkdir(parents=True)
+    (project / "benchmarks" / "results" / "study.json").write_text("{}")
+    assert not run(project, seed=1, context="other settings")[0].reused
+    assert run(project, seed=1, context="other settings")[0].reused
 
 
 def test_a_lost_result_makes_it_run_again_and_no_other(project):
