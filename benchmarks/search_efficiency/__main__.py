@@ -40,13 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, again, raw, sure):
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
-    for command in (
-        run,
-        again,
-        raw,
-        sure,
-        commands.add_parser("summary", help="compute summary.json from whole batches"),
-    ):
+    end = commands.add_parser("summary", help="compute summary.json from whole batches")
+    for command in (run, again, raw, sure, end):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     return parser
 

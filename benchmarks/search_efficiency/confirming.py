@@ -13,7 +13,7 @@ import pandas as pd
 from pymatgen.core import Structure
 from scipy.stats import spearmanr
 
-from benchmarks.search_efficiency.judged import RELAXATION_COLUMNS
+from benchmarks.search_efficiency.judged import GROUP, RELAXATION_COLUMNS
 from benchmarks.search_efficiency.runner import Study
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
@@ -21,7 +21,6 @@ from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.batch import relax_many
-from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.report.published import reference_structure
 
 POTENTIAL = "sevennet-0"
@@ -35,7 +34,6 @@ COLUMNS = (
 """One row a find, and one for alpha. ``energy_judged`` (CHGNet) and ``energy_final`` (SevenNet-0): eV per formula
 unit, both of rigid units in the fixed cell; empty where there is none. ``flags``: why a relaxation is not usable."""
 ALPHA = "alpha"
-GROUP = ["method", "variant", "held_out"]
 
 
 def best_finds(rows: pd.DataFrame, top: int = TOP) -> pd.DataFrame:
@@ -78,8 +76,7 @@ def confirm(study: Study, top: int = TOP, executor: Executor | None = None, prog
         append_row(path, COLUMNS, confirmed_row(name, rows.get(name, alpha), outcome))
 
     settings = study.relaxation.model_copy(update={"potential": POTENTIAL, "options": {}})
-    relax_many(missing, RelaxationSettings.model_validate(settings.model_dump()), executor, write,
-               compound=SODIUM_AMIDE, progress=progress)  # fmt: skip
+    relax_many(missing, settings, executor, write, compound=SODIUM_AMIDE, progress=progress)
     return len(missing)
 
 
@@ -155,11 +152,10 @@ class Confirmation:
             )
 
 
-def read_confirmation(folder: Path) -> Confirmation | None:
-    """The confirmation of what are now the best finds of a study; None where it has none, or none of alpha yet."""
+def read_confirmation(folder: Path, relaxations: pd.DataFrame) -> Confirmation | None:
+    """The confirmation of what are now the best finds among relaxations; None without one, or without alpha's."""
     rows = read_rows(folder / FILE, COLUMNS)
-    best = best_finds(read_rows(folder / "relaxations.csv", RELAXATION_COLUMNS))
     alpha = rows[rows["sample_id"] == ALPHA]["energy_final"].to_numpy(dtype=np.float64)
     if not len(alpha) or not np.isfinite(alpha[0]):
         return None
-    return Confirmation(float(alpha[0]), rows[rows["sample_id"].isin(best["sample_id"])])
+    return Confirmation(float(alpha[0]), rows[rows["sample_id"].isin(best_finds(relaxations)["sample_id"])])

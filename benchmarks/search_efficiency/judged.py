@@ -24,6 +24,9 @@ RULES = DuplicateSettings(energy_window=0.01, amd_window=0.3, same_space_group=F
 
 METHODS = ("random", "paper", "paper_guided", "geometric", "geometric_heldout", "pyxtal")
 
+GROUP = ["method", "variant", "held_out"]
+"""Columns that tell methods apart."""
+
 RELAXATION_COLUMNS = (
     "method", "variant", "held_out", "seed", "template", "hall_number", "units", "sample_id", "valid_before",
     "evaluations", "screening", "energy_start", "energy_final", "converged", "matches_alpha", "duplicate_of",

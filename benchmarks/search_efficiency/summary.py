@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.search_efficiency.confirming import POTENTIAL, read_confirmation
-from benchmarks.search_efficiency.judged import HOLDS_ALPHA, RELAXATION_COLUMNS, SAMPLE_COLUMNS
+from benchmarks.search_efficiency.judged import GROUP, HOLDS_ALPHA, RELAXATION_COLUMNS, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.statistics import (
     RESAMPLES,
     Trials,
@@ -31,7 +31,6 @@ BUDGETS = tuple(float(n) for n in (500, 1000, 2000, 5000, 10000, 20000, 50000))
 SCREENED_SHARE = 1 / 8
 """Of proposals that are relaxed after one call each."""
 FloatArray = NDArray[np.float64]
-GROUP = ["method", "variant", "held_out"]
 
 
 def trials_of(frame: pd.DataFrame, *, held_out: bool) -> Trials:
@@ -194,7 +193,7 @@ def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
             name = _name(method, variant, bool(held_out))
             found[name] = method_summary(mine, drawn, random, str(template), alpha, resamples)
         templates[str(template)] = found
-    confirmation = read_confirmation(folder)
+    confirmation = read_confirmation(folder, rows)
     if confirmation is not None:
         for (template, method, variant, held_out), numbers in confirmation.numbers(LEVELS):
             name = _name(method, variant, bool(held_out))

@@ -331,7 +331,7 @@ def test_a_real_run_goes_on_where_it_was(study):
 def test_the_best_finds_are_confirmed_once_beside_alpha(study):
     assert confirm(study, 1, progress=False) == 2
     assert confirm(study, 1, progress=False) == 0
-    found = read_confirmation(study.results)
+    found = read_confirmation(study.results, read_rows(study.relaxations, RELAXATION_COLUMNS))
     assert found is not None
     assert found.rows["sample_id"].tolist() == ["random-default-C2-s0-b000-000"]
     assert found.rows["evaluations"].tolist() == [3]
