@@ -20,6 +20,9 @@ SOFTWARE_WEBGL = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
+    # Pages themselves are painted without it, which is quicker where WebGL is computed.
+    "--disable-gpu-compositing",
+    "--disable-gpu-rasterization",
 ]
 LOCAL = re.compile(r"^(file:|data:|blob:|about:|http://127\.0\.0\.1[:/])")
 

@@ -35,10 +35,10 @@ class KeptCalculator(Calculator):
     cell_change : array_like of int, shape (3, 3)
         ``inner`` gets the cell ``cell_change @ cell``, the same crystal in other vectors: plane-wave
         codes want short ones near right angles. Determinant 1 or -1.
-    extra_stress : float
-        Added to the diagonal of the stress that is handed on, eV/A^3; rows hold it without.
-        Plane waves: the stress of a basis that shrinks with the cell differs by a constant from
-        the slope of energies at one cutoff (Pulay stress).
+    extra_stress : array_like of float, shape (6,)
+        Added to the stress that is handed on, eV/A^3 in Voigt's order; rows hold it without.
+        Plane waves: the stress of a basis that shrinks with the cell differs by a nearly constant
+        tensor from the slope of energies at one cutoff (Pulay stress).
     """
 
     implemented_properties = ("energy", "free_energy", "forces", "stress")
@@ -49,14 +49,14 @@ class KeptCalculator(Calculator):
         rows: Sequence[dict[str, Any]] = (),
         keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
         cell_change: Any = ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-        extra_stress: float = 0.0,
+        extra_stress: Any = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     ) -> None:
         super().__init__()
         self.results: dict[str, Any] = {}
         self.inner, self.keep = inner, keep
         self.rows = list(rows)
         self.cell_change: NDArray[np.int64] = np.asarray(cell_change, dtype=np.int64)
-        self.extra_stress = extra_stress
+        self.extra_stress: NDArray[np.float64] = np.asarray(extra_stress, dtype=np.float64)
 
     def calculate(
         self,
@@ -71,8 +71,7 @@ class KeptCalculator(Calculator):
             row = self._evaluate()
             self.rows.append(row)
             self.keep(self.rows)
-        stress = np.array(row["stress"])
-        stress[:3] += self.extra_stress
+        stress = np.array(row["stress"]) + self.extra_stress
         energy = float(row["energy"])
         self.results = {
             "energy": energy,

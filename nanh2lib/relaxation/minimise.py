@@ -22,7 +22,7 @@ SHORTEST_STEP = 1e-4
 """A: a step limit below this ends the descent."""
 
 
-def minimise(objective: Objective, hessian: FloatArray | None = None) -> None:
+def minimise(objective: Objective, hessian: FloatArray | None = None, noise: float = NOISE) -> None:
     """Go downhill from x = 0 until the objective stops itself or no progress is possible.
 
     Parameters
@@ -32,6 +32,9 @@ def minimise(objective: Objective, hessian: FloatArray | None = None) -> None:
         when the energy cannot be lowered further.
     hessian : ndarray, shape (D, D), optional
         Curvature to start from; the springs of `model_hessian` when absent.
+    noise : float
+        A smaller rise of the energy does not end a step, eV per atom. Plane waves need more than a
+        potential: their number jumps as the cell changes, and the energy at one cutoff with it.
     """
     if objective.coordinates.size == 0:
         _once(objective)
@@ -40,9 +43,9 @@ def minimise(objective: Objective, hessian: FloatArray | None = None) -> None:
         hessian = model_hessian(objective.coordinates)
     try:
         if objective.settings.method == "bfgs":
-            _bfgs(objective, hessian)
+            _bfgs(objective, hessian, noise * objective.coordinates.start.template.n_atoms)
         else:
-            _lbfgs(objective)
+            _lbfgs(objective, noise * objective.coordinates.start.template.n_atoms)
     except Finished:
         return
     objective.stopped = "stalled"
@@ -55,9 +58,8 @@ def _once(objective: Objective) -> None:
         return
 
 
-def _bfgs(objective: Objective, hessian: FloatArray) -> None:
+def _bfgs(objective: Objective, hessian: FloatArray, noise: float) -> None:
     coordinates, longest = objective.coordinates, objective.settings.max_step
-    noise = NOISE * coordinates.start.template.n_atoms
     limit = longest
     point = objective(np.zeros(coordinates.size))
     while limit > SHORTEST_STEP:
@@ -109,7 +111,7 @@ def updated(hessian: FloatArray, step: FloatArray, change: FloatArray) -> FloatA
     return np.asarray(hessian + np.outer(damped, damped) / (step @ damped) - np.outer(along, along) / expected)
 
 
-def _lbfgs(objective: Objective) -> None:
+def _lbfgs(objective: Objective, noise: float) -> None:
     from scipy.optimize import minimize
 
     # Scaled so that curvatures are near 1: the first step has unit length, about 0.1 A.
@@ -121,7 +123,6 @@ def _lbfgs(objective: Objective) -> None:
 
     y = np.zeros(objective.coordinates.size)
     options = {"maxcor": 50, "ftol": 0.0, "gtol": 0.0, "maxfun": 10**6, "maxiter": 10**6}
-    noise = NOISE * objective.coordinates.start.template.n_atoms
     lowest = np.inf
     # Started again where noise of a potential stops its line search.
     while (objective.best.energy if objective.path else 0.0) < lowest - noise:

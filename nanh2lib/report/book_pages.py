@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanh2lib.report.model_pages import models_page
-from nanh2lib.report.module_graph import draw_module_graph, import_graph, levels
+from nanh2lib.report.module_graph import Graph, draw_module_graph, import_graph, levels
 from nanh2lib.settings import read_yaml
 
 PACKAGE = "nanh2lib"
@@ -30,16 +30,18 @@ def write_generated_pages(stage: str | Path, profile: str) -> None:
     """
     book = Path(stage) / "book"
     generated = book / GENERATED
+    graph = import_graph()
+    modules_of = api_modules(graph)
     (generated / "tables").mkdir(parents=True, exist_ok=True)
-    (generated / "module-graph.md").write_text(_graph_page(generated), encoding="utf-8")
+    (generated / "module-graph.md").write_text(_graph_page(generated, graph), encoding="utf-8")
     (generated / "public-names.md").write_text(_public_names(), encoding="utf-8")
-    (generated / "api-parts.md").write_text(_parts(), encoding="utf-8")
+    (generated / "api-parts.md").write_text(_parts(modules_of), encoding="utf-8")
     (generated / "launch.md").write_text(launch_words(read_yaml(Path(stage) / "_config.yml")), encoding="utf-8")
     (generated / "models.md").write_text(models_page(generated), encoding="utf-8")
     (generated / "downloads.md").write_text(_downloads(Path(stage) / "results"), encoding="utf-8")
     _copy_tables(Path(stage) / "results" / "tables", generated / "tables", _wanted_tables(book), profile)
     (book / "api").mkdir(exist_ok=True)
-    for part, modules in api_modules().items():
+    for part, modules in modules_of.items():
         (book / "api" / f"{part}.md").write_text(_api_page(part, modules), encoding="utf-8")
 
 
@@ -58,10 +60,9 @@ def launch_words(config: Mapping[str, Any]) -> str:
     )
 
 
-def api_modules() -> dict[str, tuple[str, ...]]:
+def api_modules(graph: Graph) -> dict[str, tuple[str, ...]]:
     """Public modules by the part of the package they belong to, low parts last."""
     root = Path(__file__).resolve().parent.parent
-    graph = import_graph(root)
     heights = levels(graph)
     found: dict[str, tuple[str, ...]] = {}
     for part in sorted(graph, key=lambda name: (-heights[name], name)):
@@ -97,18 +98,17 @@ def _public_names() -> str:
     return "\n".join(lines or ["The names are documented with their modules below."]) + "\n"
 
 
-def _parts() -> str:
+def _parts(parts: Iterable[str]) -> str:
     """List of the pages of the API, each with the first sentence of what it describes."""
     lines = []
-    for part in api_modules():
+    for part in parts:
         said = (importlib.import_module(f"{PACKAGE}.{part}").__doc__ or "").strip().splitlines()
         lines.append(f"- [`{part}`](api/{part}.md): {said[0] if said else ''}")
     return "\n".join(lines) + "\n"
 
 
-def _graph_page(folder: Path) -> str:
+def _graph_page(folder: Path, graph: Graph) -> str:
     """Figure and, for readers who cannot see it, the same as a list."""
-    graph = import_graph()
     draw_module_graph(folder / "module-graph.svg", graph)
     heights = levels(graph)
     order = sorted(graph, key=lambda name: (-heights[name], name))

@@ -47,8 +47,11 @@ class DftRelaxation:
         eV.
     mesh : tuple of int
         Of k-points in the reduced primitive cell, the same throughout.
-    pulay_stress : float
-        GPa; slope of the energy at fixed cutoff less the computed stress, added to every stress.
+    left_over_ev_per_fu : float
+        Energy that the forces and stresses still there are expected to be worth, eV per formula unit.
+    pulay_stress : ndarray, shape (6,)
+        GPa, Voigt's order; slopes of the energy at fixed cutoff less the computed stress, added to every
+        stress of the last descent.
     curve : ndarray, shape (n, 2)
         Volume (A^3) and energy (eV) per formula unit of the relaxed crystal swollen and shrunk; empty
         where it was not computed yet.
@@ -65,7 +68,8 @@ class DftRelaxation:
     max_stress: float
     cutoff: float
     mesh: tuple[int, ...]
-    pulay_stress: float
+    left_over_ev_per_fu: float
+    pulay_stress: FloatArray
     curve: FloatArray
 
     @property
@@ -129,7 +133,8 @@ def _relaxation(key: str, row: Mapping[str, Any]) -> DftRelaxation:
         max_stress=float(row["max_stress_gpa"]),
         cutoff=float(row["gpaw"]["cutoff"]),
         mesh=tuple(row["gpaw"]["mesh"]),
-        pulay_stress=float(row["pulay"]["correction_gpa"]),
+        left_over_ev_per_fu=float(row["left_over_ev_per_fu"]),
+        pulay_stress=np.array(row["pulay"][-1]["correction_gpa"]),
         curve=np.array(row.get("curve", [])).reshape(-1, 2),
     )
 
@@ -148,7 +153,8 @@ def dft_relaxation_table(path: str | Path | None = None) -> pd.DataFrame:
         One row for each relaxed crystal: volumes in A^3 per formula unit as printed, relaxed and at the
         minimum of the curve; energies in meV above alpha, as printed (single points of the printed
         crystal above the shipped alpha) and relaxed (both relaxed, at the relaxation's cutoff; NaN
-        without a relaxed alpha); force and stress left; space group; energies computed.
+        without a relaxed alpha); force and stress left, and what they are expected to be worth; space
+        group; energies computed.
     """
     relaxed = dft_relaxations(path)
     printed = above(committed_dft_energies().energies)
@@ -164,6 +170,7 @@ def dft_relaxation_table(path: str | Path | None = None) -> pd.DataFrame:
             "meV above alpha, relaxed": 1000 * (item.ev_per_fu - zero),
             "largest force, eV/A": item.fmax,
             "largest stress, GPa": item.max_stress,
+            "left over, meV": 1000 * item.left_over_ev_per_fu,
             "space group": item.space_group,
             "energies computed": item.evaluations,
             "converged": item.converged,

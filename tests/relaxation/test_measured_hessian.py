@@ -12,7 +12,7 @@ from nanh2lib.geometry.lattice import lattice_parameters_to_matrix
 from nanh2lib.relaxation import AtomsSettings, crystal_energy
 from nanh2lib.relaxation.coordinates import SymmetryCoordinates, natural_metric
 from nanh2lib.relaxation.measured_hessian import measured_hessian
-from nanh2lib.relaxation.minimise import minimise
+from nanh2lib.relaxation.minimise import NOISE, minimise
 from nanh2lib.relaxation.objective import Objective
 from tests.relaxation import crystals
 
@@ -61,10 +61,18 @@ class Counted(Calculator):
         }
 
 
-def descend(calculator, hessian=None, limit=60):
+class Drifting(Counted):
+    """An energy that is 2 meV a cell too high more with each call; forces and stress are right."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] += 0.002 * self.calls
+
+
+def descend(calculator, hessian=None, limit=60, noise=NOISE):
     coordinates = SymmetryCoordinates.of(crystals.p21212(), free_cell=True)
     objective = Objective(coordinates, calculator, AtomsSettings(fmax=0.01, max_stress=0.05, max_evaluations=limit))
-    minimise(objective, hessian)
+    minimise(objective, hessian, noise)
     return objective
 
 
@@ -87,17 +95,24 @@ def test_with_a_measured_hessian_a_descent_takes_fewer_calls():
     assert len(measured.path) < len(descend(Counted()).path)
 
 
+def test_false_rises_of_the_energy_do_not_stop_a_descent_that_is_told_of_them():
+    assert descend(Drifting()).stopped != "converged"
+    told = descend(Drifting(), noise=5e-4)
+    assert told.stopped == "converged"
+    assert told.best.fmax <= 0.01
+
+
 def test_other_cell_vectors_and_an_extra_stress():
     atoms_change = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     plain = descend(KeptCalculator(Counted()), limit=1).path[0]
     skewed = descend(KeptCalculator(Counted(), cell_change=atoms_change), limit=1).path[0]
     np.testing.assert_allclose(skewed.gradient, plain.gradient, atol=5e-5 * np.abs(plain.gradient).max())  # float32
     coordinates = SymmetryCoordinates.of(crystals.p21212(), free_cell=True)
-    pressed = descend(KeptCalculator(Counted(), extra_stress=0.01), limit=1).path[0]
+    pressed = descend(KeptCalculator(Counted(), extra_stress=[0.01, 0.01, 0.02, 0, 0, 0]), limit=1).path[0]
     change = pressed.gradient - plain.gradient
     strains = len(coordinates.strain_basis)
     volume = abs(float(torch.linalg.det(torch.as_tensor(lattice_of(coordinates)))))
-    expected = 0.01 * volume * np.trace(coordinates.strain_basis.numpy(), axis1=1, axis2=2)
+    expected = volume * np.einsum("kii,i->k", coordinates.strain_basis.numpy(), [0.01, 0.01, 0.02])
     np.testing.assert_allclose(change[-strains:], expected, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(change[:-strains], 0, atol=1e-6)
 

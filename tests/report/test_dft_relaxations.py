@@ -21,7 +21,8 @@ def row(unit, energy, curve=True):
     found = {
         "asymmetric_unit": unit.to_dict(), "space_group": 70, "ev_per_fu": energy, "start_ev_per_fu": energy + 0.01,
         "evaluations": 12, "stopped": "converged", "fmax": 0.01, "max_stress_gpa": 0.05,
-        "gpaw": {"cutoff": 600.0, "mesh": [4, 4, 4]}, "pulay": {"correction_gpa": 0.4},
+        "gpaw": {"cutoff": 600.0, "mesh": [4, 4, 4]}, "pulay": [{"correction_gpa": [-3.2, -3.1, -3.3, 0, 0, 0]}],
+        "left_over_ev_per_fu": 1e-4,
     }  # fmt: skip
     return {**found, "curve": np.column_stack([volumes, energies]).tolist()} if curve else found
 

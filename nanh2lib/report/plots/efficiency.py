@@ -16,6 +16,7 @@ from nanh2lib.report.plots.style import (
     ReportFigure,
     cycle_colors,
     finite_array,
+    folded,
     guide_line,
     ink,
     new_figure,
@@ -24,7 +25,8 @@ from nanh2lib.report.plots.style import (
     symbol_text,
 )
 
-ROW = 0.30  # inches
+ROW = 0.30
+"""Height of a line of names, inches."""
 Interval = tuple[float, float, float]
 """Value, low end, high end; an end may be infinite."""
 
@@ -42,7 +44,7 @@ def _rows(panels: Sequence[Axes], groups: Mapping[str, Collection[str]]) -> dict
         for row in rows:
             places[group, row] = y
             y += 1
-    panels[0].set_yticks(list(places.values()), [row for _, row in places])
+    panels[0].set_yticks(list(places.values()), [folded(row) for _, row in places])
     panels[0].set_ylim(y - 0.3, -0.7)
     for axes in panels:
         axes.grid(visible=False, axis="y")
@@ -63,7 +65,9 @@ def _method(name: str) -> str:
 
 def _panels(count: int, groups: Mapping[str, Collection[str]]) -> tuple[ReportFigure, list[Axes]]:
     rows = sum(len(members) + 1 for members in groups.values())
-    return new_figure(2.4 * count + 2.8, ROW * rows + 1.0, columns=count, sharey=True)
+    folds = any("\n" in folded(name) for members in groups.values() for name in members)
+    height = 1.25 * ROW if folds else ROW
+    return new_figure(2.4 * count + 2.2, height * rows + 1.0, columns=count, sharey=True)
 
 
 @styled

@@ -17,6 +17,7 @@ from nanh2lib.report.plots.style import (
     ReportFigure,
     cycle_colors,
     finite_array,
+    folded,
     guide_line,
     ink,
     new_figure,
@@ -113,14 +114,16 @@ def count_bars(
     rows = list(dict.fromkeys(row for data in counts.values() for row in data))
     if not rows:
         raise InputError("bars: nothing to draw; give {data set: {row: number}}")
-    figure, (axes,) = new_figure(6.6, 0.34 * len(rows) * max(1.0, 0.7 * len(counts)) + 1.3)
+    names = [folded(typeset(row)) for row in rows]
+    lines = max(name.count("\n") + 1 for name in names)
+    figure, (axes,) = new_figure(6.6, (0.26 + 0.05 * lines) * len(rows) * max(1.0, 0.7 * len(counts)) + 1.3)
     height = 0.82 / len(counts)
     y = np.arange(len(rows))
     for k, (name, color) in enumerate(zip(counts, cycle_colors(len(counts)), strict=True)):
         widths = [float(counts[name].get(row, 0.0)) for row in rows]
         bars = axes.barh(y + (k - (len(counts) - 1) / 2) * height, widths, height, color=color, label=name)
         axes.bar_label(bars, [f"{value:.{decimals}f}" for value in widths], fontsize=8.5, padding=2)
-    axes.set_yticks(y, [typeset(row) for row in rows])
+    axes.set_yticks(y, names)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     if log:

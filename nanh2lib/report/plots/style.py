@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -159,6 +160,11 @@ def cycle_colors(count: int) -> list[str]:
     """First ``count`` colours of the style in force, repeated as needed."""
     cycle = [str(color) for color in matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]]
     return [cycle[k % len(cycle)] for k in range(count)]
+
+
+def folded(name: str, longest: int = 28) -> str:
+    """A row's name in lines of at most ``longest`` letters: a narrow page has room for the row itself."""
+    return textwrap.fill(name, longest)
 
 
 def ink() -> str:
