@@ -121,6 +121,7 @@ def survey(chromium, address, pages) -> Survey:
     seen = Survey()
     context = chromium.new_context(viewport=DESKTOP)  # one for all: scripts that pages share are read once
     alike = [name for name in pages if name.startswith("book/api/")][1:]  # long, and all of one kind
+    framed = {next(name for name in pages if name.startswith(kind)) for kind in ("book/", "book/api/", "notebooks/")}
     for name in ["index.html", *pages]:
         tab = context.new_page()
         troubles = visit(tab, f"{address}/{name}")
@@ -136,7 +137,7 @@ def survey(chromium, address, pages) -> Survey:
             if rules:
                 tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
                 settle(tab)
-                seen.note(found, name, axe_violations(tab, rules))
+                seen.note(found, name, axe_violations(tab, rules, frame=name in framed))
         tab.set_viewport_size(PHONE)
         settle(tab)
         width = tab.evaluate("document.documentElement.scrollWidth")
@@ -155,14 +156,19 @@ def rules_for(theme: str, *, alike: bool) -> list[str]:
     return [] if alike else ["color-contrast"]
 
 
-def axe_violations(tab, rules: list[str]) -> list[tuple[str, str, str]]:
+FRAME = [".bd-header", ".bd-header-article", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-footer"]
+"""Of a page: the same on all of them but for the names of chapters and sections."""
+
+
+def axe_violations(tab, rules: list[str], *, frame: bool) -> list[tuple[str, str, str]]:
     # What passed is not needed, and its selectors are most of the work.
     options = {
         "runOnly": {"type": "rule", "values": rules},
         "resultTypes": ["violations", "incomplete"],
         "selectors": False,
     }
-    result = tab.evaluate("options => axe.run(document, options)", options)
+    context = {"include": [["html"]], "exclude": [] if frame else [[part] for part in FRAME]}
+    result = tab.evaluate("([context, options]) => axe.run(context, options)", [context, options])
     found = [
         (violation["id"], node["html"][:160], _message(node))
         for violation in result["violations"]

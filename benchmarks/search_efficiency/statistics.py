@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +48,14 @@ class Trials:
 
     def resample(self, generator: np.random.Generator) -> Trials:
         """Seeds with replacement, then relaxations with replacement within each."""
-        names = np.unique(self.seeds)
-        rows = []
-        for seed in generator.choice(names, len(names)) if len(names) > 1 else names:
-            members = np.flatnonzero(self.seeds == seed)
-            rows.append(generator.choice(members, len(members)))
-        return self.take(np.concatenate(rows))
+        count = len(self._by_seed)
+        drawn = generator.integers(0, count, count) if count > 1 else range(count)
+        strata = [self._by_seed[number] for number in drawn]
+        return self.take(np.concatenate([rows[generator.integers(0, len(rows), len(rows))] for rows in strata]))
+
+    @cached_property
+    def _by_seed(self) -> list[IntArray]:
+        return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
 
 
 def lowest_share(energies: FloatArray, share: float = 0.01) -> float:

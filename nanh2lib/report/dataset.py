@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.stats import kendalltau, spearmanr
 
-from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import setting_labels
 from nanh2lib.crystal.symmetry_search import symmetry_dataset
@@ -227,13 +227,15 @@ def closest_contacts(units: Sequence[AsymmetricUnit], cutoff: float = 6.0) -> di
     dict
         Distances (n,) by pair, e.g. ``"Na-N"``.
     """
-    found: dict[str, list[float]] = {}
+    alike: dict[Template, list[AsymmetricUnit]] = {}
     for unit in units:
-        table = shortest_contacts(unit, cutoff=cutoff)
-        for (one, two), distance in zip(table.pairs, table.distances[0].tolist(), strict=True):
-            if math.isfinite(distance):
-                found.setdefault(f"{one}-{two}", []).append(distance)
-    return {pair: np.array(values) for pair, values in found.items()}
+        alike.setdefault(unit.template, []).append(unit)
+    found: dict[str, list[FloatArray]] = {}
+    for members in alike.values():
+        table = shortest_contacts(AsymmetricUnit.cat(members), cutoff=cutoff)
+        for (one, two), distances in zip(table.pairs, table.distances.T.numpy(), strict=True):
+            found.setdefault(f"{one}-{two}", []).append(distances[np.isfinite(distances)])
+    return {pair: np.concatenate(values) for pair, values in found.items()}
 
 
 def entries_that_are(entries: Sequence[Candidate], structure: Structure, window: float = 0.03) -> list[Candidate]:

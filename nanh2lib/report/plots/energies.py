@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pymatgen.analysis.diffraction.xrd import XRDCalculator
 from pymatgen.core import Structure
-from scipy.stats import spearmanr
 
 from nanh2lib.errors import InputError
 from nanh2lib.report.html_table import typeset
@@ -59,6 +57,8 @@ def parity_plot(
     InputError
         Lengths differ or values are NaN.
     """
+    from scipy.stats import spearmanr  # a second of imports, for this figure alone
+
     x = finite_array(reference, "reference values")
     figure, panels = new_figure(max(4.4, 3.3 * len(predicted)), 3.9, columns=max(len(predicted), 1), sharey=True)
     values = {name: finite_array(column, f"predictions of {name!r}") for name, column in predicted.items()}
@@ -235,6 +235,8 @@ def powder_patterns(
         raise InputError(
             f"powder patterns: {len(structures)} structures, range {low:g} to {high:g} degrees: nothing to draw"
         )
+    from pymatgen.analysis.diffraction.xrd import XRDCalculator  # likewise
+
     figure, (axes,) = new_figure(6.8, 0.85 * len(structures) + 1.2)
     calculator = XRDCalculator(wavelength=wavelength)
     grid = np.linspace(low, high, 1800)
