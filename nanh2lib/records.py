@@ -36,7 +36,13 @@ class Check:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """All checks of one structure; passes only when every check passes and there is one."""
+    """All checks of one structure; passes only when every check passes and there is one.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        In the order in which they were made.
+    """
 
     checks: tuple[Check, ...]
 

@@ -6,7 +6,7 @@
 Each starts from the crystal relaxed with SevenNet-0, with SevenNet-0's Hessian, in the package's own
 symmetry coordinates. The k-mesh is that of the start and stays. The stress of plane waves that shrink
 with the cell is not the slope of energies at one cutoff; the difference is measured from cells strained
-each way that the symmetry allows and added as a constant tensor. Where the descent ends it is measured
+each way that the symmetry allows and added as a tensor that goes with 1/volume. Where the descent ends it is measured
 again, and a second descent goes on with it. At the end energies of cells 2 and 4 % larger and
 smaller (NH2 kept rigid) show whether the relaxed cell is where the curve has its minimum. Every energy
 is written to benchmarks/results/gpaw_relaxations/KEY.json as it comes: a killed run goes on with the
@@ -136,10 +136,11 @@ def descent(state: dict[str, Any], calculator: KeptCalculator, path: Path, numbe
     begin = state["start"] if number == 0 else state["rounds"][number - 1]["end"]
     coordinates = SymmetryCoordinates.of(AsymmetricUnit.from_dict(begin), free_cell=True)
     if len(state["rounds"]) == number:
-        calculator.extra_stress = np.zeros(6)
+        calculator.extra_virial = np.zeros(6)
         calculator.reset()
         state["rounds"].append({"pulay": pulay_stress(calculator, coordinates)})
-    calculator.extra_stress = np.array(state["rounds"][number]["pulay"]["correction_gpa"]) / GPA
+    volume = abs(np.linalg.det(primitive_cell(coordinates.start)[1]))
+    calculator.extra_virial = np.array(state["rounds"][number]["pulay"]["correction_gpa"]) / GPA * volume
     calculator.reset()
     objective = Objective(coordinates, calculator, LIMITS)
     minimise(objective, np.array(state["hessian"]), NOISE)

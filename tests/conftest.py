@@ -18,8 +18,8 @@ from tests.servers import DaskCluster, new_database, running_postgresql
 def turn(item: pytest.Item) -> int:
     """When a test runs: the smoke run and what looks at it, slow tests, all others, and last what needs the built book.
 
-    Two workers are then busy to the end: one makes the run and the book while the other does the rest, and what is left
-    of the pages is shared. Keeps its meaning with ``--dist loadgroup --no-loadscope-reorder`` (see the Makefile).
+    Workers are then busy to the end: one makes the run and the book while the others do the rest, and what is left of
+    the pages is shared. Keeps its meaning with ``--dist loadgroup --no-loadscope-reorder`` (see the Makefile).
     """
     group = item.get_closest_marker("xdist_group")
     name = group.args[0] if group else ""

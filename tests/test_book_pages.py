@@ -25,7 +25,6 @@ AXE_RULES = [
     "aria-allowed-attr",
     "aria-hidden-focus",
     "button-name",
-    "color-contrast",
     "document-title",
     "html-has-lang",
     "image-alt",
@@ -120,8 +119,7 @@ def survey(chromium, address, pages) -> Survey:
     """Each page once: errors, formulas, pictures, accessibility in both themes, then at the width of a phone."""
     seen = Survey()
     context = chromium.new_context(viewport=DESKTOP)  # one for all: scripts that pages share are read once
-    alike = [name for name in pages if name.startswith("book/api/")][1:]  # long, and all of one kind
-    framed = {next(name for name in pages if name.startswith(kind)) for kind in ("book/", "book/api/", "notebooks/")}
+    known: dict[str, set[str]] = {theme: set() for theme in seen.violations}
     for name in ["index.html", *pages]:
         tab = context.new_page()
         troubles = visit(tab, f"{address}/{name}")
@@ -132,12 +130,14 @@ def survey(chromium, address, pages) -> Survey:
         seen.note(seen.poor_alt_texts, name, poor)
         tab.evaluate(AXE)
         tab.add_style_tag(content="* { transition: none !important; animation: none !important }")
+        seen.note(seen.violations["light"], name, axe_violations(tab, AXE_RULES))
         for theme, found in seen.violations.items():
-            rules = rules_for(theme, alike=name in alike)
-            if rules:
-                tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-                settle(tab)
-                seen.note(found, name, axe_violations(tab, rules, frame=name in framed))
+            tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+            settle(tab)
+            new = tab.evaluate(NEW_LOOKS, sorted(known[theme]))
+            if new:
+                known[theme].update(new)
+                seen.note(found, name, found.get(name, []) + axe_violations(tab, ["color-contrast"], "window.newLooks"))
         tab.set_viewport_size(PHONE)
         settle(tab)
         width = tab.evaluate("document.documentElement.scrollWidth")
@@ -149,26 +149,40 @@ def survey(chromium, address, pages) -> Survey:
     return seen
 
 
-def rules_for(theme: str, *, alike: bool) -> list[str]:
-    """What to look for: everything in one theme; in the other only colours change, and on pages alike they do alike."""
-    if theme == "light":
-        return AXE_RULES
-    return [] if alike else ["color-contrast"]
+NEW_LOOKS = """known => {
+  const looks = new Map(), before = new Set(known);
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (words.nextNode()) {
+    const element = words.currentNode.parentElement;
+    if (!words.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true})) continue;
+    const own = getComputedStyle(element), look = [element.tagName, own.color, own.fontSize, own.fontWeight];
+    for (let part = element; part; part = part.parentElement) {
+      const style = getComputedStyle(part);
+      if (style.opacity !== "1") look.push(style.opacity);
+      look.push(...[style.filter, style.backgroundImage].filter(value => value !== "none"));
+      if (style.backgroundColor !== "rgba(0, 0, 0, 0)") look.push(style.backgroundColor);
+      if (style.backgroundColor.startsWith("rgb(")) break;
+    }
+    const name = look.join(" ");
+    if (!before.has(name) && !looks.has(name)) looks.set(name, element);
+  }
+  window.newLooks = [...looks.values()];
+  return [...looks.keys()];
+}"""
+"""Texts in colours, sizes, weights and on grounds that no page before had, one of each.
+
+axe-core computes contrast for seconds on a long page; what looks alike has the same.
+"""
 
 
-FRAME = [".bd-header", ".bd-header-article", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-footer"]
-"""Of a page: the same on all of them but for the names of chapters and sections."""
-
-
-def axe_violations(tab, rules: list[str], *, frame: bool) -> list[tuple[str, str, str]]:
+def axe_violations(tab, rules: list[str], where: str = "document") -> list[tuple[str, str, str]]:
     # What passed is not needed, and its selectors are most of the work.
     options = {
         "runOnly": {"type": "rule", "values": rules},
         "resultTypes": ["violations", "incomplete"],
         "selectors": False,
     }
-    context = {"include": [["html"]], "exclude": [] if frame else [[part] for part in FRAME]}
-    result = tab.evaluate("([context, options]) => axe.run(context, options)", [context, options])
+    result = tab.evaluate(f"options => axe.run({where}, options)", options)
     found = [
         (violation["id"], node["html"][:160], _message(node))
         for violation in result["violations"]
@@ -235,6 +249,21 @@ def test_a_phone_has_no_sideways_scroll(survey):
 def test_accessibility(survey, theme):
     """Contrast, names and alt texts, by axe-core."""
     assert survey.violations[theme] == {}
+
+
+@views_group
+@pytest.mark.parametrize("style", ["color: #aaa", "background: #333", "opacity: 0.3", "color: #fff; background: #fff"])
+def test_words_that_cannot_be_read_are_found_among_others(tab, style):
+    tab.set_content("<html lang='en'><body style='background: #fff'><p>Words.</p><section></section></body></html>")
+    tab.evaluate(AXE)
+    known = tab.evaluate(NEW_LOOKS, [])
+    assert axe_violations(tab, ["color-contrast"], "window.newLooks") == []
+    tab.evaluate(
+        "style => document.querySelector('section').innerHTML = `<p style='${style}'>Pale.</p><p>.</p>`", style
+    )
+    assert len(tab.evaluate(NEW_LOOKS, known)) == 1
+    (found,) = axe_violations(tab, ["color-contrast"], "window.newLooks")
+    assert style in found[1]
 
 
 @views_group

@@ -56,8 +56,13 @@ _LONE_LETTER = re.compile(r"^(\s*(?:\*\s+)?(?::[^:]+: )?[A-Z])\.(?=\s|$)")
 def _short_defaults(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """A default that is a long object, or made for each call, is told in the description, not in the signature."""
-    return (_shortened(signature) if signature else signature), returned
+    """A default that is a long object, or made for each call, is told in the description, not in the signature.
+
+    A path is a ``Path``, on whatever system the book is built.
+    """
+    if signature:
+        signature = _shortened(re.sub(r"\b(?:Posix|Windows)Path\(", "Path(", signature))
+    return signature, returned
 
 
 def _shortened(signature: str) -> str:

@@ -48,7 +48,15 @@ class UnitSettings(StageSettings):
 
 
 class CompoundSettings(StageSettings):
-    """A compound: name and units, the anchor of the asymmetric unit first."""
+    """A compound: name and units, the anchor of the asymmetric unit first.
+
+    Attributes
+    ----------
+    name : str
+        Formula.
+    units : tuple of UnitSettings
+        Kinds of rigid unit and how many of each a formula has.
+    """
 
     name: str
     units: tuple[UnitSettings, ...] = Field(min_length=1)

@@ -19,7 +19,15 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Setting:
-    """A Hall number and the shift p that brings a crystal to its origin, x_hall = x + p."""
+    """A Hall number and the shift p that brings a crystal to its origin, x_hall = x + p.
+
+    Attributes
+    ----------
+    space_group : SpaceGroup
+        In the setting of its Hall number.
+    origin_shift : ndarray, shape (3,)
+        Fractional, p.
+    """
 
     space_group: SpaceGroup
     origin_shift: FloatArray

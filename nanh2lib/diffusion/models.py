@@ -229,7 +229,14 @@ class EnergyModel:
 
 @dataclass(frozen=True)
 class PaperModels:
-    """Noise model and, for guidance, the energy model."""
+    """Noise model and, for guidance, the energy model.
+
+    Attributes
+    ----------
+    noise : NoiseModel
+    energy : EnergyModel or None
+        Without it sampling is unguided.
+    """
 
     noise: NoiseModel
     energy: EnergyModel | None = None

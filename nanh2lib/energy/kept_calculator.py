@@ -35,10 +35,12 @@ class KeptCalculator(Calculator):
     cell_change : array_like of int, shape (3, 3)
         ``inner`` gets the cell ``cell_change @ cell``, the same crystal in other vectors: plane-wave
         codes want short ones near right angles. Determinant 1 or -1.
-    extra_stress : array_like of float, shape (6,)
-        Added to the stress that is handed on, eV/A^3 in Voigt's order; rows hold it without.
-        Plane waves: the stress of a basis that shrinks with the cell differs by a nearly constant
-        tensor from the slope of energies at one cutoff (Pulay stress).
+    extra_virial : array_like of float, shape (6,)
+        Divided by the volume and added to the stress that is handed on, eV in Voigt's order; rows hold
+        the stress without. Plane waves: the stress of a basis that shrinks with the cell differs from
+        the slope of energies at one cutoff (Pulay stress) by a tensor that goes with 1/volume, for what
+        is missing of the energy belongs to the atoms (Francis and Payne, J. Phys.: Condens. Matter 2,
+        4395 (1990)).
     """
 
     implemented_properties = ("energy", "free_energy", "forces", "stress")
@@ -49,14 +51,14 @@ class KeptCalculator(Calculator):
         rows: Sequence[dict[str, Any]] = (),
         keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
         cell_change: Any = ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-        extra_stress: Any = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        extra_virial: Any = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     ) -> None:
         super().__init__()
         self.results: dict[str, Any] = {}
         self.inner, self.keep = inner, keep
         self.rows = list(rows)
         self.cell_change: NDArray[np.int64] = np.asarray(cell_change, dtype=np.int64)
-        self.extra_stress: NDArray[np.float64] = np.asarray(extra_stress, dtype=np.float64)
+        self.extra_virial: NDArray[np.float64] = np.asarray(extra_virial, dtype=np.float64)
 
     def calculate(
         self,
@@ -71,7 +73,7 @@ class KeptCalculator(Calculator):
             row = self._evaluate()
             self.rows.append(row)
             self.keep(self.rows)
-        stress = np.array(row["stress"]) + self.extra_stress
+        stress = np.array(row["stress"]) + self.extra_virial / self.atoms.get_volume()
         energy = float(row["energy"])
         self.results = {
             "energy": energy,

@@ -96,7 +96,16 @@ class EnergyResult:
 
 @dataclass(frozen=True)
 class EnergyFailure:
-    """Why a crystal has no label at a potential."""
+    """Why a crystal has no label at a potential.
+
+    Attributes
+    ----------
+    reason : str
+    potential : str
+        Name.
+    potential_hash : str
+        Of the name, version, weights and options.
+    """
 
     reason: str
     potential: str

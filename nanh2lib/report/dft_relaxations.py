@@ -50,8 +50,8 @@ class DftRelaxation:
     left_over_ev_per_fu : float
         Energy that the forces and stresses still there are expected to be worth, eV per formula unit.
     pulay_stress : ndarray, shape (6,)
-        GPa, Voigt's order; slopes of the energy at fixed cutoff less the computed stress, added to every
-        stress of the last descent.
+        GPa, Voigt's order; slopes of the energy at fixed cutoff less the computed stress where the last
+        descent begins. In proportion to 1/volume it is added to every stress.
     curve : ndarray, shape (n, 2)
         Volume (A^3) and energy (eV) per formula unit of the relaxed crystal swollen and shrunk; empty
         where it was not computed yet.

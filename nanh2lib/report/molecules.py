@@ -15,7 +15,15 @@ BOND_FACTOR = 1.25
 
 @dataclass(frozen=True)
 class Bond:
-    """A covalent bond between two sites; ``image`` is the cell of the second, (3,) integers."""
+    """A covalent bond between two sites; ``image`` is the cell of the second, (3,) integers.
+
+    Attributes
+    ----------
+    first, second : int
+        Sites.
+    image : tuple of int
+        Cell of the second, in lattice vectors.
+    """
 
     first: int
     second: int

@@ -31,7 +31,16 @@ MERGE_FRACTIONAL = 1e-3
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """One line of a printed table: element, Wyckoff label, and three coordinates as printed."""
+    """One line of a printed table: element, Wyckoff label, and three coordinates as printed.
+
+    Attributes
+    ----------
+    element : str
+    label : str
+        Multiplicity and letter, ``"4e"``.
+    x, y, z : str
+        Fractional coordinates, digit by digit as printed.
+    """
 
     element: str
     label: str

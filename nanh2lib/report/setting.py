@@ -20,7 +20,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Orbit:
-    """Symmetry-equivalent atoms: their Wyckoff label (``"4e"``) and indices in the crystal."""
+    """Symmetry-equivalent atoms: their Wyckoff label (``"4e"``) and indices in the crystal.
+
+    Attributes
+    ----------
+    element : str
+    label : str
+        Multiplicity and letter, ``"4e"``.
+    indices : tuple of int
+        Of the sites of the crystal.
+    """
 
     element: str
     label: str

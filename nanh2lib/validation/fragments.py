@@ -61,7 +61,18 @@ class Placed:
 
 @dataclass(frozen=True)
 class Measure:
-    """A bond or angle of a unit: name, atoms of the body, value, unit of measure."""
+    """A bond or angle of a unit: name, atoms of the body, value, unit of measure.
+
+    Attributes
+    ----------
+    name : str
+    atoms : tuple of int
+        Of the unit's body: two for a bond, three for an angle.
+    value : float
+        A or degrees.
+    symbol : str
+        Unit of measure.
+    """
 
     name: str
     atoms: tuple[int, ...]

@@ -67,7 +67,15 @@ class SymmetryFinding:
 
 @dataclass(frozen=True)
 class Operations:
-    """spglib's answer: the group and its operations in the cell given."""
+    """spglib's answer: the group and its operations in the cell given.
+
+    Attributes
+    ----------
+    number, hall_number : int
+    rotations : ndarray of int, shape (G, 3, 3)
+    translations : ndarray, shape (G, 3)
+        Fractional.
+    """
 
     number: int
     hall_number: int

@@ -20,7 +20,17 @@ from nanh2lib.geometry.rotations import matrix_to_rotation_vector
 
 @dataclass(frozen=True)
 class Sigmas:
-    """Spread of each process at one level: A, radians, units of the strain's spread."""
+    """Spread of each process at one level: A, radians, units of the strain's spread.
+
+    Attributes
+    ----------
+    position : float
+        A.
+    turn : float
+        Radians.
+    strain : float
+        In units of the strain's spread.
+    """
 
     position: float
     turn: float
