@@ -10,8 +10,6 @@ TORCH   = $(shell sed -n 's/^torch==//p' constraints.txt)
 # First-principles extra: compiles against libxc. `make setup DFT=1`; on by itself in CI.
 DFT     = $(if $(filter 1 true TRUE True,$(CI)),1,)
 PYTEST_ARGS =
-# One more than cores: tests often wait, for other processes or a page.
-WORKERS = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 BIN     = $(VENV)/bin
 PY      = $(BIN)/python
@@ -109,7 +107,7 @@ test: setup
 	@rm -f $(LINT_FAILED)
 	@$(MAKE) --no-print-directory lint || { touch $(LINT_FAILED); echo 'make test: lint FAILED; the tests run all the same' >&2; }
 	@status=0; \
-	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder \
+	$(ONE_THREAD) $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder \
 	  $(PYTEST_ARGS) || status=1; \
 	if [ -e $(LINT_FAILED) ]; then status=1; fi; \
 	exit $$status

@@ -23,7 +23,9 @@ def turn(item: pytest.Item) -> int:
     """
     group = item.get_closest_marker("xdist_group")
     name = group.args[0] if group else ""
-    return {"book": 0, "views": 3}.get(name, 1 if item.get_closest_marker("slow") else 2)
+    if name.startswith("pages"):
+        return 3
+    return 0 if name == "book" else 1 if item.get_closest_marker("slow") else 2
 
 
 RUN_SECONDS = 2400

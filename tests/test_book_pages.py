@@ -15,9 +15,11 @@ from tests.run_book import ROOT
 from tests.system import require_module, require_system
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-# Two groups, so that two workers can share the pages once the book is built.
-survey_group = pytest.mark.xdist_group("book")
-views_group = pytest.mark.xdist_group("views")
+# Several groups, so that workers can share the pages once the book is built.
+book_group = pytest.mark.xdist_group("book")
+pages_group = pytest.mark.xdist_group("pages")
+PARTS = [pytest.param(part, marks=pytest.mark.xdist_group(f"pages {part}")) for part in (0, 1)]
+"""Every second page, from the first or the second on."""
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
@@ -114,13 +116,13 @@ class Survey:
             place[page] = found
 
 
-@pytest.fixture(scope="module")
-def survey(chromium, address, pages) -> Survey:
+@pytest.fixture(scope="module", params=PARTS)
+def survey(chromium, address, pages, request) -> Survey:
     """Each page once: errors, formulas, pictures, accessibility in both themes, then at the width of a phone."""
     seen = Survey()
     context = chromium.new_context(viewport=DESKTOP)  # one for all: scripts that pages share are read once
     known: dict[str, set[str]] = {theme: set() for theme in seen.violations}
-    for name in ["index.html", *pages]:
+    for name in ["index.html", *pages][request.param :: 2]:
         tab = context.new_page()
         troubles = visit(tab, f"{address}/{name}")
         formulas = tab.eval_on_selector_all("mjx-merror, [data-mjx-error]", "nodes => nodes.map(n => n.textContent)")
@@ -207,7 +209,7 @@ WIDE_ELEMENTS = """limit => Array.from(document.querySelectorAll('.bd-main *'))
   .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
 
 
-@survey_group
+@book_group
 def test_the_book_has_its_pages(pages):
     names = {Path(name).stem for name in pages}
     assert {
@@ -224,34 +226,29 @@ def test_the_book_has_its_pages(pages):
     assert {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")} <= names
 
 
-@survey_group
 def test_every_page_loads_without_the_network_and_without_an_error(survey):
     assert survey.troubles == {}
 
 
-@survey_group
 def test_no_formula_is_broken(survey):
     assert survey.broken_formulas == {}
 
 
-@survey_group
 def test_every_picture_says_what_it_shows(survey):
     assert survey.poor_alt_texts == {}
 
 
-@survey_group
 def test_a_phone_has_no_sideways_scroll(survey):
     assert survey.wide == {}
 
 
-@survey_group
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessibility(survey, theme):
     """Contrast, names and alt texts, by axe-core."""
     assert survey.violations[theme] == {}
 
 
-@views_group
+@pages_group
 @pytest.mark.parametrize("style", ["color: #aaa", "background: #333", "opacity: 0.3", "color: #fff; background: #fff"])
 def test_words_that_cannot_be_read_are_found_among_others(tab, style):
     tab.set_content("<html lang='en'><body style='background: #fff'><p>Words.</p><section></section></body></html>")
@@ -266,7 +263,7 @@ def test_words_that_cannot_be_read_are_found_among_others(tab, style):
     assert style in found[1]
 
 
-@views_group
+@pages_group
 def test_pages_open_from_the_folder_too(chromium, book, live_pages):
     troubles = {}
     for name in ["index.html", "book/conventions.html", *live_pages[:2]]:
@@ -309,11 +306,12 @@ def picture_once_changed(canvas, before) -> Any:
             return after
 
 
-@views_group
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("way", ["http", "file"])
-def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_pages, way):
-    assert live_pages, "no page with a live view"
-    for name in live_pages if way == "http" else live_pages[:1]:
+def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_pages, way, part):
+    names = live_pages[part::2] if way == "http" else live_pages[part : part + 1]
+    assert names, "no page with a live view"
+    for name in names:
         tab = chromium.new_page(viewport=DESKTOP)
         troubles = visit(tab, f"{address}/{name}" if way == "http" else (book / name).as_uri())
         tab.wait_for_selector(".cell_output canvas", timeout=60_000)
@@ -334,7 +332,7 @@ def test_live_views_show_atoms_and_survive_a_drag(chromium, address, book, live_
         tab.close()
 
 
-@views_group
+@pages_group
 @pytest.mark.parametrize("way", ["http", "file"])
 def test_gallery_compares_two_crystals_with_views_that_turn(chromium, address, book, way):
     name = "book/gallery.html"
@@ -367,7 +365,7 @@ def test_gallery_compares_two_crystals_with_views_that_turn(chromium, address, b
     tab.close()
 
 
-@views_group
+@pages_group
 def test_gallery_offers_every_crystal_and_the_data_of_the_run(book):
     text = (book / "book" / "gallery.html").read_text(encoding="utf-8")
     files = [Path(name) for name in re.findall(r'href="\.\./(_downloads/[^"]+)"', text)]
@@ -383,7 +381,7 @@ def test_gallery_offers_every_crystal_and_the_data_of_the_run(book):
     } <= names
 
 
-@views_group
+@pages_group
 def test_search_finds_the_asymmetric_unit(tab, address):
     troubles = visit(tab, f"{address}/search.html?q=asymmetric+unit")
     tab.wait_for_selector("#search-results li a", timeout=30_000)
@@ -393,7 +391,7 @@ def test_search_finds_the_asymmetric_unit(tab, address):
     assert troubles == []
 
 
-@views_group
+@pages_group
 def test_formulas_are_rendered(tab, address):
     visit(tab, f"{address}/book/conventions.html")
     assert tab.locator("mjx-container").count() > 30
