@@ -137,11 +137,14 @@ def jobs(
     for size in BATCHES:
         add(f"labels in batches of {size}", "chgnet", 1, 1, lambda s=size: time_batches(found, s, repeats))
     dataset = load_config("full").dataset
-    stages = {"relaxations, rigid units in the fixed cell": dataset.relaxed_fixed, "relaxations, all": dataset.relaxed}
-    for work, settings in stages.items():
-        for workers, threads in ((1, 2), (2, 1)):
-            add(work, settings.potential, workers, threads,
-                lambda s=settings, w=workers, t=threads: time_relaxations(relaxed, s, w, t))  # fmt: skip
+    rigid, full = "relaxations, rigid units in the fixed cell", "relaxations, all"
+    others = [name for name in POTENTIALS if name != dataset.relaxed.potential]
+    stages = [(rigid, dataset.relaxed_fixed, split) for split in ((1, 2), (2, 1))]
+    stages += [(full, dataset.relaxed, split) for split in ((1, 2), (2, 1))]
+    stages += [(full, dataset.relaxed.model_copy(update={"potential": name}), (2, 1)) for name in others]
+    for work, settings, (workers, threads) in stages:
+        add(work, settings.potential, workers, threads,
+            lambda s=settings, w=workers, t=threads: time_relaxations(relaxed, s, w, t))  # fmt: skip
     return todo
 
 
