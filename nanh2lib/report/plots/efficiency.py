@@ -186,6 +186,8 @@ def budget_curves(
         axes.set_title(symbol_text(template), loc="left")
         axes.set_ylabel(ylabel)
         if curves:
+            bottom, top = axes.get_ylim()
+            axes.set_ylim(bottom, top + 0.06 * len(curves) * (top - bottom))  # room for the legend above the curves
             axes.legend(fontsize=8, loc="upper right")
     places[-1].set_xlabel(xlabel)
     return figure
