@@ -29,7 +29,7 @@ help:
 	@echo '                 smoke: a few minutes; default: under 30 minutes; full: hours, resumable'
 	@echo 'make test        install, then lint, types, layers, all tests (what CI runs)'
 	@echo 'make setup       only the environment, in $(VENV)   [DFT=1: with GPAW] [PYTHON=...] [TORCH=...]'
-	@echo 'make book        build the pages from what PROFILE computed (runs missing notebooks)'
+	@echo 'make book        build the pages from what PROFILE computed (runs what is missing)'
 	@echo 'make pdf         the book as one PDF'
 	@echo 'make lint        ruff, mypy, import layers'
 	@echo 'make bench       timings, written to benchmarks/results'
@@ -79,12 +79,15 @@ reproduce: setup
 	@$(MAKE) --no-print-directory book PROFILE=$(PROFILE) SEED=$(SEED)
 	@echo "tables: $(CURDIR)/$(RESULTS)/tables"
 
+# Pages show tables that the pipeline writes: where they are missing, all of it runs.
 book: setup
+	@test -d $(RESULTS)/tables || $(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
 	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 book --profile $(PROFILE) --seed $(SEED)
 	@echo "book:   $(CURDIR)/_build/html/index.html"
 
 pdf: setup
+	@test -d $(RESULTS)/tables || $(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
 	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 pdf --profile $(PROFILE) --seed $(SEED)
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
