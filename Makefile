@@ -74,21 +74,17 @@ $(DFT_STAMP): $(STAMP)
 
 # --- the main job -----------------------------------------------------------------------------------
 
-reproduce: setup
-	$(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
-	@$(MAKE) --no-print-directory book PROFILE=$(PROFILE) SEED=$(SEED)
+reproduce: book
 	@echo "tables: $(CURDIR)/$(RESULTS)/tables"
 
-# Pages show tables that the pipeline writes: where they are missing, all of it runs.
+# Pages show tables of the pipeline as well as notebooks; what is done already is not done again.
 book: setup
-	@test -d $(RESULTS)/tables || $(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
-	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 book --profile $(PROFILE) --seed $(SEED)
 	@echo "book:   $(CURDIR)/_build/html/index.html"
 
 pdf: setup
-	@test -d $(RESULTS)/tables || $(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
-	$(ONE_THREAD) $(BIN)/nanh2 notebooks --profile $(PROFILE) --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/nanh2 reproduce --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/nanh2 pdf --profile $(PROFILE) --seed $(SEED)
 	@echo "pdf:    $(CURDIR)/_build/nanh2-book.pdf"
 

@@ -114,7 +114,7 @@ def test_reproduce_runs_everything_builds_the_book_and_says_where(checkout):
     status, output, calls = make(checkout, "reproduce", "PROFILE=smoke", "SEED=3")
     assert status == 0
     ours = [call for call in calls if call.startswith("nanh2")]
-    assert [call.split()[1] for call in ours] == ["reproduce", "notebooks", "book"]
+    assert [call.split()[1] for call in ours] == ["reproduce", "book"]
     assert all(call.endswith("--profile smoke --seed 3") for call in ours)
     assert f"{checkout}/_build/html/index.html" in output
     assert f"{checkout}/results/smoke/tables" in output
