@@ -20,7 +20,7 @@ class GatedCalculator(Calculator):
     gate : str
         While this file exists, evaluations wait ...
     hold_at : int
-        ... from this one on, counted over all processes by the lines of the log.
+        ... from this one on, counted over all processes by where its own line stands in the log.
     """
 
     implemented_properties = ("energy", "forces", "stress")
@@ -32,8 +32,11 @@ class GatedCalculator(Calculator):
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         per_atom = -float(atoms.get_all_distances(mic=True).sum()) / len(atoms) ** 2
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"{per_atom!r}\n")
-        while self.gate.is_file() and len(self.log.read_text(encoding="utf-8").splitlines()) >= self.hold_at:
+        with self.log.open("ab") as log:
+            log.write(f"{per_atom!r}\n".encode())
+            log.flush()
+            mine = log.tell()  # of what this process appended: others may have written since
+        held = self.log.read_bytes()[:mine].count(b"\n") >= self.hold_at
+        while held and self.gate.is_file():
             time.sleep(0.02)
         self.results = {"energy": per_atom * len(atoms), "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}

@@ -157,10 +157,12 @@ def test_a_worker_killed_in_mid_run_costs_no_label(job, dask_cluster):
     lost = dask_cluster.refill()[0]
 
     def kill_and_open() -> None:
-        wait_until(lambda: len(job.evaluations()) == HELD_AT + 1, "both workers are held up")
-        lost.kill()
-        lost.wait()
-        job.gate.unlink()
+        try:
+            wait_until(lambda: len(job.evaluations()) == HELD_AT + 1, "both workers are held up")
+            lost.kill()
+            lost.wait()
+        finally:
+            job.gate.unlink()  # or the labels below would wait for ever
 
     killer = threading.Thread(target=kill_and_open)
     killer.start()
