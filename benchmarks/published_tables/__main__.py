@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.published_tables.confirming import confirm
-from benchmarks.published_tables.modelling import model_method, model_starts
+from benchmarks.published_tables.modelling import model_method, starts_of
 from benchmarks.published_tables.relaxations import kick_published, relax_published
-from benchmarks.published_tables.searching import Task, displaced_starts, random_starts, run_series
+from benchmarks.published_tables.searching import Task, run_series
 from benchmarks.published_tables.settings import POTENTIALS, RESULTS, SEARCHES, WORK
 from benchmarks.published_tables.summary import write_summary
 
@@ -56,15 +57,17 @@ def _lines(arguments: argparse.Namespace) -> Iterator[str]:
         return kick_published(folder, tuple(arguments.key))
     if arguments.command == "confirm":
         return confirm(folder, work, tuple(arguments.key))
+    task = Task(arguments.key, "printed", _method(arguments), arguments.seed, folder, work)
     if arguments.command == "search":
         potential = arguments.potential or SEARCHES[arguments.cell].potential
-        task = Task(arguments.key, arguments.cell, "random_search", arguments.seed, folder, work, potential)
-        return run_series(task, random_starts(task, arguments.count))
+        task = replace(task, cell=arguments.cell, potential=potential)
+    return run_series(task, starts_of(task, arguments.count))
+
+
+def _method(arguments: argparse.Namespace) -> str:
     if arguments.command == "model":
-        task = Task(arguments.key, "printed", model_method(arguments.learn), arguments.seed, folder, work)
-        return run_series(task, model_starts(task, arguments.count, arguments.learn))
-    task = Task(arguments.key, "printed", f"displaced-{arguments.distance:g}", arguments.seed, folder, work)
-    return run_series(task, displaced_starts(task, arguments.distance, arguments.count))
+        return model_method(arguments.learn)
+    return "random_search" if arguments.command == "search" else f"displaced-{arguments.distance:g}"
 
 
 def _steps(path: Path) -> list[list[str]]:

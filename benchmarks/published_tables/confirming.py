@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.published_tables.modelling import starts_of
 from benchmarks.published_tables.relaxations import COMMAND, relaxed_entry, structure_of
-from benchmarks.published_tables.searching import GROUP_SYMPREC, read_searches, rounded
+from benchmarks.published_tables.searching import GROUP_SYMPREC, Task, read_searches, relaxed_crystal, rounded
 from benchmarks.published_tables.settings import BETTER, full_relaxation, read_rows, stamp, write_entries
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.errors import Nanh2Error
 from nanh2lib.pipeline.comparison import ENERGY_WINDOW
-from nanh2lib.pipeline.run import read_json
 from nanh2lib.ranking import DuplicateSettings, matches
 from nanh2lib.ranking.library import CrystalLibrary
 from nanh2lib.records import RelaxationResult
@@ -26,20 +27,57 @@ TOP = {"printed": 4, "free": 2}
 """So many different crystals of each search are confirmed, and with them the first that was found."""
 
 
-def chosen_finds(rows: pd.DataFrame, work: Path, top: int) -> list[str]:
-    """Names of the first find and of the lowest different crystals, lowest first."""
+def chosen_finds(rows: pd.DataFrame, crystal: Callable[[dict[str, Any]], RelaxationResult], top: int) -> list[str]:
+    """Names of the first find and of the lowest different crystals, lowest first.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of one published structure, cell and potential.
+    crystal : callable
+        The relaxed crystal of a row.
+    top : int
+    """
     usable = rows[rows["energy_final"].notna()].sort_values(["energy_final", "sample_id"])
     names = usable[usable["found"] == 1].sort_values("number")["sample_id"].head(1).tolist()
     library = CrystalLibrary(DuplicateSettings())
     for row in usable.to_dict("records"):
-        name, path = str(row["sample_id"]), work / f"{row['sample_id']}.json"
-        if len(library) == top or not path.exists():
-            continue
-        structure = RelaxationResult.from_dict(read_json(path)).structure
-        if library.find(structure, float(row["energy_final"])) is None:
-            library.add(name, structure, float(row["energy_final"]))
+        if len(library) == top:
+            break
+        name, energy = str(row["sample_id"]), float(row["energy_final"])
+        structure = crystal(row).structure
+        if library.find(structure, energy) is None:
+            library.add(name, structure, energy)
             names.append(name)
     return list(dict.fromkeys(names))
+
+
+class Crystals:
+    """Relaxed crystals of the searches, made again from their starts where they were not kept.
+
+    Parameters
+    ----------
+    folder, work : Path
+    rows : DataFrame
+        Of the searches.
+    """
+
+    def __init__(self, folder: Path, work: Path, rows: pd.DataFrame) -> None:
+        self.folder, self.work = folder, work
+        self._counts = rows.groupby(["key", "cell", "method", "seed", "potential"])["number"].max() + 1
+        self._starts: dict[Task, dict[int, AsymmetricUnit]] = {}
+
+    def __call__(self, row: dict[str, Any]) -> RelaxationResult:
+        labels = tuple(row[name] for name in ("key", "cell", "method", "seed", "potential"))
+        key, cell, method, seed, potential = labels
+        task = Task(str(key), str(cell), str(method), int(seed), self.folder, self.work, str(potential))
+
+        def start(number: int) -> AsymmetricUnit:
+            if task not in self._starts:
+                self._starts[task] = dict(starts_of(task, int(self._counts[labels])))
+            return self._starts[task][number]
+
+        return relaxed_crystal(task, int(row["number"]), start, float(row["energy_final"]))
 
 
 def confirm(folder: Path, work: Path, keys: tuple[str, ...] = ()) -> Iterator[str]:
@@ -49,16 +87,17 @@ def confirm(folder: Path, work: Path, keys: tuple[str, ...] = ()) -> Iterator[st
     settings = full_relaxation(BETTER)
     searches = read_searches(folder)
     searches = searches[~searches["method"].str.startswith("displaced")]
+    crystal = Crystals(folder, work, searches)
     for (key, cell, potential), rows in searches.groupby(["key", "cell", "potential"], sort=True):
         known = published.get(str(key), {}).get(BETTER, {})
         if (keys and key not in keys) or "ev_per_fu" not in known:
             continue
-        for name in chosen_finds(rows, work, TOP[str(cell)]):
+        for name in chosen_finds(rows, crystal, TOP[str(cell)]):
             entries = read_rows(path).get("rows", {})
             if name in entries:
                 continue
-            start = RelaxationResult.from_dict(read_json(work / f"{name}.json"))
-            row = rows[rows["sample_id"] == name].iloc[0]
+            row = rows[rows["sample_id"] == name].iloc[0].to_dict()
+            start = crystal(row)
             labels = {"key": str(key), "method": str(row["method"]), "seed": int(row["seed"])}
             labels |= {"searched_cell": str(cell), "searched_with": str(potential)}
             entries[name] = {**labels, **confirmed_entry(start, settings, known, published.get("alpha", {}))}

@@ -16,7 +16,13 @@ from typing import Any
 import torch
 
 from benchmarks.published_tables.relaxations import COMMAND
-from benchmarks.published_tables.searching import Task, random_starts, read_searches
+from benchmarks.published_tables.searching import (
+    Task,
+    displaced_starts,
+    random_starts,
+    read_searches,
+    relaxed_crystal,
+)
 from benchmarks.published_tables.settings import QUICK, read_rows, stamp, write_entries
 from benchmarks.search_efficiency.proposals import Proposer, propose
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit, Template
@@ -31,8 +37,6 @@ from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.pipeline.draws import general_template
 from nanh2lib.pipeline.geometric import draw_geometric
 from nanh2lib.pipeline.gradient_labels import potential_gradient, shaken
-from nanh2lib.pipeline.run import read_json
-from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation.gradient import EvaluationCounter
 from nanh2lib.report.published import published_structure
 
@@ -146,8 +150,8 @@ def _training_crystals(task: Task, learned: int) -> tuple[list[AsymmetricUnit], 
     chosen = mine[mine["energy_final"].notna() & (mine["found"] != 1)]
     starts = dict(random_starts(search, learned))
     raw, relaxed = [], []
-    for number, name in zip(chosen["number"], chosen["sample_id"], strict=True):
-        end = RelaxationResult.from_dict(read_json(task.work / f"{name}.json")).asymmetric_unit
+    for number, energy in zip(chosen["number"], chosen["energy_final"], strict=True):
+        end = relaxed_crystal(search, int(number), starts.__getitem__, float(energy)).asymmetric_unit
         if end is not None:
             raw.append(starts[int(number)].to(torch.float64))
             relaxed.append(end.to(torch.float64))
@@ -178,3 +182,11 @@ def _record(task: Task, learned: int, potential: GeometricEnergyModel, counts: d
     metrics = {name: round(value, 1) for name, value in potential.history.metrics.items()}
     rows[f"{task.key}-{learned}"] = {**counts, "metrics": metrics, "start_sha256": source, **stamp()}
     write_entries(path, f"{COMMAND} model --key KEY --learn N", TEACHING, rows)
+
+
+def starts_of(task: Task, count: int) -> Iterator[tuple[int, AsymmetricUnit]]:
+    """The first starts of a series, by the name of its method."""
+    kind, _, detail = task.method.partition("-")
+    if kind == "displaced":
+        return displaced_starts(task, float(detail), count)
+    return model_starts(task, count, int(detail or 0)) if kind == "model" else random_starts(task, count)

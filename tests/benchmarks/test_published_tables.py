@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.published_tables.confirming import Crystals
 from benchmarks.published_tables.relaxations import kicked_entry, relax_published, structure_of, verdict
 from benchmarks.published_tables.searching import (
+    SAME_END,
     Task,
     displaced_starts,
     find_row,
@@ -32,7 +34,7 @@ from benchmarks.published_tables.settings import (
 from benchmarks.published_tables.summary import best_finds, counted_hits, find_evidence, searches_summary
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.energy.labels import energy_per_formula_unit
-from nanh2lib.errors import InputError
+from nanh2lib.errors import ComputationError, InputError
 from nanh2lib.records import RelaxationResult
 from nanh2lib.relaxation import relax
 from nanh2lib.report.published import published_structure
@@ -154,6 +156,18 @@ def test_a_series_goes_on_where_it_stopped(tmp_path):
     table = read_searches(tmp_path)
     assert list(table.columns) == list(SEARCH_COLUMNS)
     assert table["sample_id"].is_unique
+
+    row = table[table["energy_final"].notna()].iloc[0].to_dict()
+    path = task.work / f"{row['sample_id']}.json"
+    kept = path.read_bytes()
+    path.unlink()
+    again = Crystals(tmp_path, task.work, table)(row)
+    assert json.loads(path.read_bytes()).keys() == json.loads(kept).keys()
+    assert again.energy_final == pytest.approx(row["energy_final"], abs=SAME_END)
+    path.unlink()
+    with pytest.raises(ComputationError, match="made again it ends at"):
+        Crystals(tmp_path, task.work, table)({**row, "energy_final": row["energy_final"] - 2 * SAME_END})
+    assert not path.exists()
 
 
 def test_relaxations_until_found_are_counted():
