@@ -80,8 +80,14 @@ def load_compound(path: str | Path) -> Compound:
     InputError
         The file is missing, is not YAML, has an unknown key, or a unit is no molecule.
     """
+    return compound_from_settings(read_compound_settings(path))
+
+
+def read_compound_settings(path: str | Path) -> CompoundSettings:
+    """What a YAML (or JSON) file says of a compound; raises as `load_compound` does."""
     settings = CompoundSettings.from_mapping(read_yaml(path), str(path))
-    return compound_from_settings(settings)
+    compound_from_settings(settings)
+    return settings
 
 
 def compound_from_settings(settings: CompoundSettings) -> Compound:

@@ -252,6 +252,10 @@ class Compound:
     def atoms_per_formula_unit(self) -> int:
         return sum(u.n_atoms * c for u, c in zip(self.units, self.counts, strict=True))
 
+    def content(self) -> list[list[Any]]:
+        """Units and counts as plain data, for hashes: what the compound is, whatever it is called."""
+        return [[unit.to_dict(), count] for unit, count in zip(self.units, self.counts, strict=True)]
+
     def formula_units(self, composition: Composition) -> int:
         """Formula units Z in a cell of that composition.
 

@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from nanh2lib.config import RunConfig, load_config
+from nanh2lib.crystal.compounds import (
+    CompoundSettings,
+    compound_from_settings,
+    load_compound,
+    read_compound_settings,
+)
+from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound
 from nanh2lib.errors import InputError, StoreError
 from nanh2lib.files import write_atomically
 from nanh2lib.store import CandidateStore
 from nanh2lib.store.connection import is_postgresql, without_password
 
 CONFIG_FILE = "config.json"
+COMPOUND_FILE = "compound.json"
+"""The run's own copy of the user's compound: a run folder can be moved, and the user's file may change."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,12 @@ class Run:
     progress: bool = True
 
     @property
+    def compound(self) -> Compound | None:
+        """The user's compound; None: sodium amide."""
+        name = self.config.compound
+        return None if name is None else load_compound(self.directory / name)
+
+    @property
     def store(self) -> CandidateStore:
         """Candidates with provenance, in an ASE database."""
         return CandidateStore(self.config.store or str(self.directory / "candidates.db"))
@@ -49,6 +64,8 @@ class Run:
     def settings_key(self, *parts: str) -> str:
         """Hash of the named parts of the configuration, the seed included."""
         chosen = {part: self.config.model_dump(mode="json")[part] for part in ("seed", *parts)}
+        if "compound" in parts and self.compound is not None:  # what it is, not where it stands
+            chosen["compound"] = self.compound.content()
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -75,13 +92,14 @@ def open_run(
     Raises
     ------
     InputError
-        The folder holds results of another configuration; they are left as they are.
+        The folder holds results of another configuration or compound; they are left as they are.
     StoreError
         The folder cannot be written, or the store's URL cannot be read.
 
     Notes
     -----
-    A run keeps to the store and the compound that it began with: later calls need not name them.
+    A run keeps to the store and the compound that it began with: later calls need not name them. Of
+    the compound it has a copy of its own.
     The store's URL is written down without the password, which PGPASSWORD, ``~/.pgpass`` or the URL
     of each call must give.
     """
@@ -93,7 +111,8 @@ def open_run(
     found = _with_defaults(read_json(record), str(record)) if record.exists() else None
     if found is not None and _nothing_done(folder, found):
         found = None
-    kept = {"store": _store_url(settings.store, found), "compound": settings.compound or (found or {}).get("compound")}
+    described = None if settings.compound is None else read_compound_settings(settings.compound)
+    kept = {"store": _store_url(settings.store, found), "compound": _compound_name(folder, described, found)}
     settings = settings.model_copy(update=kept)
     wanted = settings.model_dump(mode="json")
     wanted["store"] = without_password(settings.store) if settings.store is not None else None
@@ -105,13 +124,32 @@ def open_run(
                 "give another folder (--run DIR) or remove this one"
             )
     else:
+        if described is not None:
+            write_json(folder / COMPOUND_FILE, described.model_dump(mode="json"))
         write_json(record, wanted)
     return Run(folder, settings, progress)
 
 
 def _nothing_done(folder: Path, found: Mapping[str, Any]) -> bool:
     """Whether a run stopped before it made anything, for instance at a setting that turned out not to work."""
-    return found.get("store") is None and [path.name for path in folder.iterdir()] == [CONFIG_FILE]
+    return found.get("store") is None and {path.name for path in folder.iterdir()} <= {CONFIG_FILE, COMPOUND_FILE}
+
+
+def _compound_name(folder: Path, given: CompoundSettings | None, found: Mapping[str, Any] | None) -> str | None:
+    """File of the run's compound, as seen from its folder: the recorded one, which a given one must agree with."""
+    if found is None:
+        return None if given is None else COMPOUND_FILE
+    recorded: str | None = found.get("compound")
+    if given is None:
+        return recorded
+    own = None if recorded is None else load_compound(folder / recorded)
+    wanted = compound_from_settings(given).content()
+    if wanted != (SODIUM_AMIDE if own is None else own).content():
+        raise InputError(
+            f"{folder}: this run is about {'sodium amide' if own is None else own.name}, with other units than the "
+            f"compound {given.name!r} that was given; give another folder (--run DIR) or remove this one"
+        )
+    return recorded
 
 
 def _store_url(given: str | None, found: Mapping[str, Any] | None) -> str | None:

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
-from nanh2lib.crystal.compounds import load_compound
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE, Compound
 from nanh2lib.crystal.space_group import setting_labels
 from nanh2lib.pipeline.run import Run, stage
@@ -35,7 +34,7 @@ def candidate_id(*parts: object) -> str:
 
 def compound_of(run: Run) -> Compound:
     """The compound that a run is about."""
-    return load_compound(run.config.compound) if run.config.compound else SODIUM_AMIDE
+    return run.compound or SODIUM_AMIDE
 
 
 def candidates_of(run: Run, *methods: str) -> Iterator[Candidate]:

@@ -101,7 +101,7 @@ def random_search(
 def search_key(settings: SearchSettings, compound: Compound) -> str:
     """Hash of all that a draw depends on: how many are wanted is left out, so that a run can be extended."""
     content = settings.model_dump(mode="json", exclude={"per_setting", "max_draws_per_setting", "space_groups"})
-    content["compound"] = [[unit.to_dict(), n] for unit, n in zip(compound.units, compound.counts, strict=True)]
+    content["compound"] = compound.content()
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

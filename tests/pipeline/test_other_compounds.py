@@ -14,7 +14,7 @@ from nanh2lib.pipeline import geometric_data, training_data
 from nanh2lib.pipeline.labels import label_stage
 from nanh2lib.pipeline.model import sample_stage, train, training_set
 from nanh2lib.pipeline.run import Run, open_run
-from nanh2lib.pipeline.search import candidates_of, search_stage
+from nanh2lib.pipeline.search import candidates_of, compound_of, search_stage
 from tests.store.conftest import make_candidates
 
 COMPOUND = {"name": "KNH2", "units": [{"name": "K"}, {"name": "NH2"}]}
@@ -81,3 +81,28 @@ def test_a_dataset_of_another_compound_is_refused_by_both_models(labelled, monke
     run = changed(labelled, "geometric", dataset="shipped")
     with pytest.raises(InputError, match=said):
         geometric_data.geometric_training_set(run)
+
+
+def test_a_run_keeps_its_own_compound_wherever_its_folder_goes(tmp_path):
+    (tmp_path / "first").mkdir()
+    run = open_potassium(tmp_path / "first")
+    summary = search_stage(run)
+    key = run.settings_key("search", "compound")
+    moved = tmp_path / "elsewhere" / "run"
+    moved.parent.mkdir()
+    run.directory.rename(moved)
+    source = tmp_path / "first" / "knh2.yaml"
+    source.write_text(yaml.safe_dump({"name": "LiNH2", "units": [{"name": "Li"}, {"name": "NH2"}]}))
+    config = tmp_path / "first" / "search.yaml"
+
+    again = open_run(moved, load_config("smoke", config), progress=False)
+    assert compound_of(again).name == "KNH2"
+    assert again.settings_key("search", "compound") == key
+    assert search_stage(again) == summary
+
+    before = {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="this run is about KNH2, with other units than the compound 'LiNH2'"):
+        open_run(moved, load_config("smoke", config, compound=source), progress=False)
+    assert {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()} == before
+    source.write_text(yaml.safe_dump(COMPOUND))
+    assert open_run(moved, load_config("smoke", config, compound=source), progress=False).config == again.config
