@@ -19,8 +19,11 @@ from benchmarks.published_tables.relaxations import COMMAND
 from benchmarks.published_tables.searching import (
     Task,
     displaced_starts,
+    ends_at,
+    find_row,
     random_starts,
     read_searches,
+    reference,
     relaxed_crystal,
 )
 from benchmarks.published_tables.settings import QUICK, read_rows, stamp, write_entries
@@ -114,7 +117,7 @@ def taught(task: Task, learned: int) -> GeometricModels:
     if path.exists():
         return load_geometric_models(path)
     models = load_geometric_models(pretrained_path(SHIPPED))
-    raw, relaxed = _training_crystals(task, learned)
+    raw, relaxed, forked = _training_crystals(task, learned)
     counter = EvaluationCounter()
     groups = list(range(len(raw)))
     units, owners = [], []
@@ -134,12 +137,20 @@ def taught(task: Task, learned: int) -> GeometricModels:
     settings = models.score.settings.model_copy(update={**common, "epochs": TEACHING["score_epochs"]})
     score = train_geometric_model(relaxed, settings, groups=groups, initial=models.score, progress=False)
     save_geometric_models(path, GeometricModels(score, potential))
-    _record(task, learned, potential, {"labels": len(kept), "evaluations": counter.evaluations, "crystals": len(raw)})
+    _record(
+        task,
+        learned,
+        potential,
+        {"labels": len(kept), "evaluations": counter.evaluations, "crystals": len(raw), "ended_elsewhere": forked},
+    )
     return load_geometric_models(path)
 
 
-def _training_crystals(task: Task, learned: int) -> tuple[list[AsymmetricUnit], list[AsymmetricUnit]]:
-    """Starts and ends of the first relaxations of the random search in the printed cell."""
+def _training_crystals(task: Task, learned: int) -> tuple[list[AsymmetricUnit], list[AsymmetricUnit], int]:
+    """Starts and ends of the first relaxations of the random search in the printed cell.
+
+    Ends that were not kept are made again; the third value counts those that then ended elsewhere.
+    """
     search = Task(task.key, "printed", "random_search", 0, task.folder, task.work)
     rows = read_searches(task.folder)
     mine = rows[(rows["key"] == task.key) & (rows["method"] == search.method) & (rows["cell"] == "printed")]
@@ -149,13 +160,18 @@ def _training_crystals(task: Task, learned: int) -> tuple[list[AsymmetricUnit], 
         raise InputError(f"{len(mine)} relaxations of {task.key} in the printed cell, {learned} wanted: {command}")
     chosen = mine[mine["energy_final"].notna() & (mine["found"] != 1)]
     starts = dict(random_starts(search, learned))
-    raw, relaxed = [], []
+    raw, relaxed, forked = [], [], 0
     for number, energy in zip(chosen["number"], chosen["energy_final"], strict=True):
-        end = relaxed_crystal(search, int(number), starts.__getitem__, float(energy)).asymmetric_unit
-        if end is not None:
-            raw.append(starts[int(number)].to(torch.float64))
-            relaxed.append(end.to(torch.float64))
-    return raw, relaxed
+        start = starts[int(number)]
+        end = relaxed_crystal(search, int(number), starts.__getitem__, float(energy), same=False)
+        forks = not ends_at(end, float(energy))
+        if forks and find_row(search, int(number), start, (end,), reference(search))["found"]:
+            continue
+        if end.asymmetric_unit is not None and end.usable:
+            raw.append(start.to(torch.float64))
+            relaxed.append(end.asymmetric_unit.to(torch.float64))
+            forked += forks
+    return raw, relaxed, forked
 
 
 def _labels(units: list[AsymmetricUnit], counter: EvaluationCounter) -> tuple[torch.Tensor, UnitGradients, list[int]]:

@@ -19,6 +19,8 @@ from nanh2lib.report.committed import read_committed
 from nanh2lib.report.reference_energies import ALPHA, above, committed_dft_energies, reference_crystals
 
 COMMITTED = Path("benchmarks", "results", "gpaw_relaxed.json")
+RELAXED_CONVERGENCE = Path("benchmarks", "results", "gpaw_relaxed_convergence.json")
+"""Single points of the relaxed crystals at other settings; see `convergence_table`."""
 ATOMS_PER_FORMULA_UNIT = 4
 
 FloatArray = NDArray[np.float64]
@@ -150,11 +152,12 @@ def dft_relaxation_table(path: str | Path | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each relaxed crystal: volumes in A^3 per formula unit as printed, relaxed and at the
-        minimum of the curve; energies in meV above alpha, as printed (single points of the printed
-        crystal above the shipped alpha) and relaxed (both relaxed, at the relaxation's cutoff; NaN
-        without a relaxed alpha); force and stress left, and what they are expected to be worth; space
-        group; energies computed.
+        One row for each relaxed crystal: axes printed, relaxed and the difference in percent, and the
+        largest change of an angle (alpha: measured instead of printed); volumes in A^3 per formula
+        unit as printed, relaxed and at the minimum of the curve; energies in meV above alpha, as
+        printed (single points of the printed crystal above the shipped alpha) and relaxed (both
+        relaxed, at the relaxation's cutoff; NaN without a relaxed alpha); force and stress left, and
+        what they are expected to be worth; space group; energies computed.
     """
     relaxed = dft_relaxations(path)
     printed = above(committed_dft_energies().energies)
@@ -163,6 +166,7 @@ def dft_relaxation_table(path: str | Path | None = None) -> pd.DataFrame:
     for key, item in relaxed.items():
         before = reference_crystals()[key]
         rows[key] = {
+            **_cells(before, item.structure),
             "volume, printed": before.volume / (len(before) / ATOMS_PER_FORMULA_UNIT),
             "volume, relaxed": item.volume,
             "volume, minimum of the curve": item.curve_minimum,
@@ -176,6 +180,16 @@ def dft_relaxation_table(path: str | Path | None = None) -> pd.DataFrame:
             "converged": item.converged,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _cells(before: Structure, after: Structure) -> dict[str, Any]:
+    old, new = np.array(before.lattice.parameters), np.array(after.lattice.parameters)
+    return {
+        "a, b, c printed, A": ", ".join(f"{x:.3f}" for x in old[:3]),
+        "a, b, c relaxed, A": ", ".join(f"{x:.3f}" for x in new[:3]),
+        "difference, %": ", ".join(f"{x:+.1f}" for x in 100 * (new / old - 1)[:3]),
+        "largest change of an angle, degrees": float(abs(new - old)[3:].max()),
+    }
 
 
 def energy_volume_data(

@@ -53,6 +53,7 @@ def test_networks_learn_from_the_searches_of_their_cell_once(tmp_path):
     first = modelling.taught(task, 2)
     entry = read_rows(tmp_path / "models.json")["rows"]["S2-P21c-2"]
     assert entry["crystals"] == 2
+    assert entry["ended_elsewhere"] == 0
     assert entry["evaluations"] == 8  # start, end and two shaken copies of each
     again = modelling.taught(task, 2)
     pairs = zip(first.score.network.parameters(), again.score.network.parameters(), strict=True)

@@ -18,6 +18,7 @@ from benchmarks.published_tables.searching import (
     random_starts,
     read_searches,
     reference,
+    relaxed_crystal,
     run_series,
     search_settings,
 )
@@ -165,8 +166,12 @@ def test_a_series_goes_on_where_it_stopped(tmp_path):
     assert json.loads(path.read_bytes()).keys() == json.loads(kept).keys()
     assert again.energy_final == pytest.approx(row["energy_final"], abs=SAME_END)
     path.unlink()
+    starts, wrong = dict(random_starts(task, 3)), row["energy_final"] - 2 * SAME_END
+    other = relaxed_crystal(task, row["number"], starts.__getitem__, wrong, same=False)
+    assert other.energy_final == again.energy_final
+    assert not path.exists()
     with pytest.raises(ComputationError, match="made again it ends at"):
-        Crystals(tmp_path, task.work, table)({**row, "energy_final": row["energy_final"] - 2 * SAME_END})
+        Crystals(tmp_path, task.work, table)({**row, "energy_final": wrong})
     assert not path.exists()
 
 
