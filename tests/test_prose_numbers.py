@@ -27,6 +27,7 @@ from tests.run_book import ROOT
 
 WHAT_HOLDS = " ".join((ROOT / "book" / "what-holds.md").read_text(encoding="utf-8").split())
 CARD = " ".join((ROOT / "nanh2lib" / "data" / "DATASET.md").read_text(encoding="utf-8").split())
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 NUMBER = r"(\d+(?:\.\d+)?)"
 
 
@@ -189,6 +190,9 @@ def test_what_pbe_relaxed():
     assert [round(gains["alpha"])] == numbers("α gains # meV")
     heights = table["meV above alpha, relaxed"]
     assert [round(heights[key]) for key in ("S1-P21212", "S1-P21c")] == numbers("both structures end # and # meV above")
+    assert numbers("end # and # meV per formula unit above it", README) == numbers(
+        "both structures end # and # meV above"
+    )
     (swollen,) = numbers("Relaxed α is # % larger than measured")
     volumes = table.loc["alpha", ["volume, printed", "volume, relaxed"]]
     assert round(100 * (volumes.iloc[1] / volumes.iloc[0] - 1)) == swollen
