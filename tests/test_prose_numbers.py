@@ -121,10 +121,9 @@ def test_fused_molecules_on_the_data_card():
 
 
 def test_savings_told_in_the_readme():
-    readme = README
-    told = numbers("needed # times fewer in P2_1/c and # times fewer in P2_12_12_1", readme)
-    told += numbers("(# and # times without these calls)", readme)
-    *savings, each = numbers("needed # and # times fewer, in # relaxations each", readme)
+    told = numbers("needed # times fewer in P2_1/c and # times fewer in P2_12_12_1", README)
+    told += numbers("(# and # times without these calls)", README)
+    *savings, each = numbers("needed # and # times fewer, in # relaxations each", README)
     told += savings
     templates = read_study().summary["templates"]
     places = ("P2_1/c", "P2_12_12_1")
@@ -134,11 +133,11 @@ def test_savings_told_in_the_readme():
     rows += plain
     assert told == [round(row["hits"]["a"]["saving"], 1) for row in rows]
     low = templates["P2_12_12_1"]["geometric held out, screened"]["hits"]["c"]
-    told = numbers("not so within 50 meV of alpha in P2_12_12_1: # times, # to #", readme)
+    told = numbers("not so within 50 meV of alpha in P2_12_12_1: # times, # to #", README)
     assert told == [round(value, 1) for value in (low["saving"], *low["saving_interval"])]
     assert all(row["hits"]["a"]["saving_interval"][0] <= 1 for row in rows)  # "still reach down to no saving"
     charged = [row["hits_training_charged"]["a"]["saving"] for row in rows[:2]]
-    assert numbers("# times fewer are left in P2_1/c, and nothing is saved in P2_12_12_1", readme) == [
+    assert numbers("# times fewer are left in P2_1/c, and nothing is saved in P2_12_12_1", README) == [
         round(charged[0], 1)
     ]
     assert charged[1] < 1

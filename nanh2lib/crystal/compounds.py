@@ -84,10 +84,8 @@ def load_compound(path: str | Path) -> Compound:
 
 
 def read_compound_settings(path: str | Path) -> CompoundSettings:
-    """What a YAML (or JSON) file says of a compound; raises as `load_compound` does."""
-    settings = CompoundSettings.from_mapping(read_yaml(path), str(path))
-    compound_from_settings(settings)
-    return settings
+    """What a YAML (or JSON) file says of a compound, whether or not its units are molecules."""
+    return CompoundSettings.from_mapping(read_yaml(path), str(path))
 
 
 def compound_from_settings(settings: CompoundSettings) -> Compound:

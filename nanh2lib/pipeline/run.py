@@ -12,7 +12,6 @@ from typing import Any
 
 from nanh2lib.config import RunConfig, load_config
 from nanh2lib.crystal.compounds import (
-    CompoundSettings,
     compound_from_settings,
     load_compound,
     read_compound_settings,
@@ -64,8 +63,9 @@ class Run:
     def settings_key(self, *parts: str) -> str:
         """Hash of the named parts of the configuration, the seed included."""
         chosen = {part: self.config.model_dump(mode="json")[part] for part in ("seed", *parts)}
-        if "compound" in parts and self.compound is not None:  # what it is, not where it stands
-            chosen["compound"] = self.compound.content()
+        compound = self.compound if "compound" in parts else None
+        if compound is not None:  # what it is, not where it stands
+            chosen["compound"] = compound.content()
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -112,7 +112,8 @@ def open_run(
     if found is not None and _nothing_done(folder, found):
         found = None
     described = None if settings.compound is None else read_compound_settings(settings.compound)
-    kept = {"store": _store_url(settings.store, found), "compound": _compound_name(folder, described, found)}
+    given = None if described is None else compound_from_settings(described)
+    kept = {"store": _store_url(settings.store, found), "compound": _compound_name(folder, given, found)}
     settings = settings.model_copy(update=kept)
     wanted = settings.model_dump(mode="json")
     wanted["store"] = without_password(settings.store) if settings.store is not None else None
@@ -135,7 +136,7 @@ def _nothing_done(folder: Path, found: Mapping[str, Any]) -> bool:
     return found.get("store") is None and {path.name for path in folder.iterdir()} <= {CONFIG_FILE, COMPOUND_FILE}
 
 
-def _compound_name(folder: Path, given: CompoundSettings | None, found: Mapping[str, Any] | None) -> str | None:
+def _compound_name(folder: Path, given: Compound | None, found: Mapping[str, Any] | None) -> str | None:
     """File of the run's compound, as seen from its folder: the recorded one, which a given one must agree with."""
     if found is None:
         return None if given is None else COMPOUND_FILE
@@ -143,8 +144,7 @@ def _compound_name(folder: Path, given: CompoundSettings | None, found: Mapping[
     if given is None:
         return recorded
     own = None if recorded is None else load_compound(folder / recorded)
-    wanted = compound_from_settings(given).content()
-    if wanted != (SODIUM_AMIDE if own is None else own).content():
+    if given.content() != (SODIUM_AMIDE if own is None else own).content():
         raise InputError(
             f"{folder}: this run is about {'sodium amide' if own is None else own.name}, with other units than the "
             f"compound {given.name!r} that was given; give another folder (--run DIR) or remove this one"

@@ -259,6 +259,12 @@ def test_what_the_page_says_of_the_searches():
     taught = {k: series[f"{k}, printed, model-40, {QUICK}"]["median_mev_from_published"] for k in keys}
     shipped = {k: pair[0]["median_mev_from_published"] for k, pair in pairs.items()}
     assert {k for k in keys if taught[k] < shipped[k]} == {"S2-Pc"}
+    for key in ("S2-P21c", "S2-P21"):
+        lowest_of = {"model": [], "model-40": []}
+        for row in best["rows"].values():
+            if row["key"] == key and row["method"] in lowest_of:
+                lowest_of[row["method"]].append(row["mev_from_published"])
+        assert min(lowest_of["model-40"]) < min(lowest_of["model"])  # relaxed with SevenNet-0
     low = {
         key: min(best["rows"][name]["mev_from_published"] for name in names) for key, names in best["by_key"].items()
     }
