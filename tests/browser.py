@@ -27,9 +27,23 @@ SOFTWARE_WEBGL = [
 LOCAL = re.compile(r"^(file:|data:|blob:|about:|http://127\.0\.0\.1[:/])")
 
 
+NOWHERE = {"server": "http://127.0.0.1:9", "bypass": "127.0.0.1"}
+"""A proxy that nobody keeps: what is not on this machine is out of reach.
+
+(Routes of playwright would stop it too, but with them the browser keeps no file for the next page.)
+"""
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # one connection for many files
+
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are no news."""
+
+    def end_headers(self) -> None:
+        """Files that pages share are asked for once."""
+        self.send_header("Cache-Control", "max-age=3600")
+        super().end_headers()
 
 
 @contextlib.contextmanager
@@ -47,11 +61,11 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class Watch:
-    """Errors and foreign requests of one page; foreign requests are also stopped."""
+    """Errors of one page, and what it asks for beyond this machine."""
 
     def __init__(self, page: Any) -> None:
         self.troubles: list[str] = []
-        page.route(lambda url: not LOCAL.match(url), self._stop)
+        page.on("request", lambda request: LOCAL.match(request.url) or self._note(f"off the machine: {request.url}"))
         page.on("console", lambda message: message.type == "error" and self._note(f"console: {message.text}"))
         page.on("pageerror", lambda error: self._note(f"error: {error}"))
         page.on("response", lambda response: response.status >= 400 and self._note(f"{response.status} {response.url}"))
@@ -59,10 +73,6 @@ class Watch:
 
     def _note(self, text: str) -> None:
         self.troubles.append(text[:300])
-
-    def _stop(self, route: Any) -> None:
-        self._note(f"off the machine: {route.request.url}")
-        route.abort()
 
 
 def picture(locator: Any) -> Image.Image:

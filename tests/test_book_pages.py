@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser import SOFTWARE_WEBGL, Watch, changed_share, drawn_share, picture, served
+from tests.browser import NOWHERE, SOFTWARE_WEBGL, Watch, changed_share, drawn_share, picture, served
 from tests.run_book import ROOT
 from tests.system import require_module, require_system
 
@@ -49,7 +50,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=SOFTWARE_WEBGL)
+        browser = driver.chromium.launch(executable_path=program, args=SOFTWARE_WEBGL, proxy=NOWHERE)
         yield browser
         browser.close()
 
@@ -81,12 +82,23 @@ def tab(chromium):
 
 def visit(tab, url: str) -> list[str]:
     """Open a page, let it come to rest, and say what went wrong."""
+    troubles = begin_visit(tab, url)
+    come_to_rest(tab)
+    return troubles
+
+
+def begin_visit(tab, url: str) -> list[str]:
+    """Open a page; what goes wrong with it from now on is added to the list."""
     watch = Watch(tab)
-    tab.goto(url, wait_until="load", timeout=60_000)
-    tab.wait_for_load_state("networkidle", timeout=60_000)
+    tab.goto(url, wait_until="commit", timeout=60_000)
+    return watch.troubles
+
+
+def come_to_rest(tab) -> None:
+    for state in ("load", "networkidle"):
+        tab.wait_for_load_state(state, timeout=60_000)
     tab.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
     settle(tab)
-    return watch.troubles
 
 
 def settle(tab) -> None:
@@ -98,6 +110,20 @@ def settle(tab) -> None:
         "() => new Promise(done => { setTimeout(done, 5000);"
         " requestAnimationFrame(() => requestAnimationFrame(done)) })"
     )
+
+
+def one_after_the_other(context, address: str, names: list[str]) -> Iterator[tuple[str, Any, list[str]]]:
+    """Name, tab and troubles of each page, at rest; the next one loads while this one is looked at."""
+    coming: tuple[str, Any, list[str]] | None = None
+    for name in [*names, None]:
+        ready, coming = coming, None
+        if name is not None:
+            tab = context.new_page()
+            coming = (name, tab, begin_visit(tab, f"{address}/{name}"))
+        if ready is not None:
+            come_to_rest(ready[1])
+            yield ready
+            ready[1].close()
 
 
 @dataclass
@@ -122,9 +148,7 @@ def survey(chromium, address, pages, request) -> Survey:
     seen = Survey()
     context = chromium.new_context(viewport=DESKTOP)  # one for all: scripts that pages share are read once
     known: dict[str, set[str]] = {theme: set() for theme in seen.violations}
-    for name in ["index.html", *pages][request.param :: 2]:
-        tab = context.new_page()
-        troubles = visit(tab, f"{address}/{name}")
+    for name, tab, troubles in one_after_the_other(context, address, ["index.html", *pages][request.param :: 2]):
         formulas = tab.eval_on_selector_all("mjx-merror, [data-mjx-error]", "nodes => nodes.map(n => n.textContent)")
         seen.note(seen.broken_formulas, name, formulas)
         alts = tab.eval_on_selector_all("article img", "images => images.map(i => i.getAttribute('alt'))")
@@ -146,7 +170,6 @@ def survey(chromium, address, pages, request) -> Survey:
         if width > PHONE["width"] + 1:
             seen.note(seen.wide, name, (width, tab.evaluate(WIDE_ELEMENTS, PHONE["width"])))
         seen.note(seen.troubles, name, troubles)
-        tab.close()
     context.close()
     return seen
 
