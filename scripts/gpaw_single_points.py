@@ -2,7 +2,7 @@
 
     python scripts/gpaw_single_points.py published     # the eight published structures and alpha
     python scripts/gpaw_single_points.py dataset       # two entries of interest and a stratified sample
-    python scripts/gpaw_single_points.py convergence   # cutoff and k-mesh for the three smallest cells
+    python scripts/gpaw_single_points.py convergence   # cutoff and k-mesh for the four smallest cells
     python scripts/gpaw_single_points.py relaxed       # the same for what scripts/gpaw_relaxations.py relaxed
 
 Finished crystals are kept; a killed run goes on with the next one, and --count ends it early. The file
@@ -106,7 +106,7 @@ def published(cutoff: float, k_spacing: float) -> Iterator[str]:
 
 def convergence(cutoff: float, k_spacing: float) -> Iterator[str]:
     """The given settings are not used: a fixed ladder of them."""
-    crystals = {key: reference_crystals()[key] for key in ("S1-P21212", "S1-P21c", "alpha")}
+    crystals = {key: reference_crystals()[key] for key in ("S1-P21212", "S1-P21c", "alpha", "S1-Pcca")}
     yield from ladder(RESULTS / "gpaw_convergence.json", crystals, CONVERGENCE)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
+from nanh2lib.crystal.expansion import expand
 from nanh2lib.crystal.space_group import SpaceGroup
 from nanh2lib.pipeline.run import read_json
 from nanh2lib.report.check import TEXT_ANGLES
@@ -178,14 +180,15 @@ def test_heights_in_pbe():
 
 def test_convergence_of_heights_in_pbe():
     found = convergence_summary()
-    small, other = found["S1-P21212"], found["S1-P21c"]
-    told = numbers("they rise from # and # meV to # and # at 700 eV")
-    assert told == [round(row[column]) for column in ("lowest cutoff", "highest cutoff") for row in (small, other)]
+    assert list(found) == ["S1-P21212", "S1-P21c", "S1-Pcca"]
+    told = numbers("they rise from #, # and # meV to #, # and # at 700 eV")
+    assert told == [round(row[column]) for column in ("lowest cutoff", "highest cutoff") for row in found.values()]
     assert {row["first converged"] for row in found.values()} == {"no"}
     (bound,) = numbers("A finer k-mesh changes less than # meV there")
     assert max(abs(row["finer mesh"]) for row in found.values()) < bound
-    (rise,) = numbers("they grow by some # meV at 700 eV", CARD)
-    assert all(abs(row["highest cutoff"] - row["lowest cutoff"] - rise) < 1 for row in found.values())
+    rises = [round(row["highest cutoff"] - row["lowest cutoff"]) for row in found.values()]
+    assert [min(rises), max(rises)] == numbers("for three small crystals they grow by # to # meV at 700 eV", CARD)
+    assert "these three lie 8 to 9 meV too low" in notebook("02_dataset")
 
 
 def test_what_pbe_relaxed():
@@ -203,15 +206,20 @@ def test_what_pbe_relaxed():
     assert [changes["S1-P21212"][2]] == numbers("and grows by # % along c")
     assert max(map(abs, changes["S1-P21212"][:2])) < 1
     assert [round(gains["alpha"])] == numbers("α gains # meV")
+    gain, bound, tolerance = numbers("Pcca gains # meV, with axes that differ by at most # %; it is Ibca then to # Å")
+    assert [gain, bound] == [round(gains["S1-Pcca"]), max(map(abs, changes["S1-Pcca"]))]
+    began = read_json(ROOT / "benchmarks" / "results" / "gpaw_relaxations" / "S1-Pcca.json")["start"]
+    for crystal in (found["S1-Pcca"].structure, expand(AsymmetricUnit.from_dict(began))[0]):
+        assert space_group_of(crystal, tolerance)[0] == "Ibca"
     heights = table["meV above alpha, relaxed"]
-    assert [round(heights[key]) for key in ("S1-P21212", "S1-P21c")] == numbers("both structures end # and # meV above")
-    assert numbers("end # and # meV per formula unit above it", README) == numbers(
-        "both structures end # and # meV above"
-    )
+    ends = [round(heights[key]) for key in ("S1-P21212", "S1-P21c", "S1-Pcca")]
+    assert ends == numbers("the three end #, # and # meV above it")
+    assert ends == numbers("end #, # and # meV per formula unit above it", README)
     (swollen,) = numbers("Relaxed α is # % larger than measured")
     volumes = table.loc["alpha", ["volume, printed", "volume, relaxed"]]
     assert round(100 * (volumes.iloc[1] / volumes.iloc[0] - 1)) == swollen
-    assert 2.5 < gains["alpha"] / max(gains["S1-P21212"], gains["S1-P21c"]) < 3.5  # "three times as much"
+    others = [gains[key] for key in ("S1-P21212", "S1-P21c", "S1-Pcca")]
+    assert 2.5 < gains["alpha"] / max(others) <= gains["alpha"] / min(others) < 3.5  # "about three times as much"
     assert all(item.converged and item.space_group == crystal_group(key) for key, item in found.items())
     assert all(abs(item.curve_minimum / item.volume - 1) < 0.01 for item in found.values())
     finer = convergence_summary(ROOT / RELAXED_CONVERGENCE)
@@ -220,7 +228,9 @@ def test_what_pbe_relaxed():
 
 
 def crystal_group(key: str) -> int:
-    return 70 if key == "alpha" else SpaceGroup.from_hall(published_structure(key).hall_number).number
+    """Of the relaxed crystal; Pcca began in Ibca, where SevenNet-0 had left it."""
+    higher = {"alpha": 70, "S1-Pcca": 73}
+    return higher[key] if key in higher else SpaceGroup.from_hall(published_structure(key).hall_number).number
 
 
 def test_rivals_of_alpha_on_the_data_card():

@@ -15,6 +15,7 @@ from nanh2lib.diffusion.models import PaperModels, TrainingSettings
 from nanh2lib.diffusion.sampling import Samples, SamplingSettings, sample
 from nanh2lib.diffusion.training import train_energy_model, train_noise_model
 from nanh2lib.errors import InputError
+from nanh2lib.pipeline.draws import uniform_draws
 from nanh2lib.pipeline.guidance import diversity_of, predicted_energies, spread
 from nanh2lib.pipeline.model import TrainingSet
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
@@ -65,7 +66,7 @@ CHOICES: tuple[Choice, ...] = (
     *(choice("seed", s, seed=s) for s in (0, 1, 2)),
     *(choice("padding", name, mask_input=mask) for name, mask in (("hidden", False), ("shown", True))),
     *(choice("validation split", f, validation_fraction=f) for f in (0.1, 0.3)),
-    *(choice("epochs", e, epochs=e) for e in (30, 100, 300)),
+    *(choice("epochs", e, epochs=e) for e in (100, 300, 1000, 3000)),
 )
 
 Judge = Callable[[Sequence[AsymmetricUnit]], Sequence[float]]
@@ -188,7 +189,13 @@ def measure(
         "energy_error": round(ratio, 4) if math.isfinite(ratio) else None,
         **{f"energy_{name}": round(value, 5) for name, value in errors.items()},
     }
-    return result if judge is None else result | _judged(crystals, judge)
+    return result if judge is None else result | judged_numbers(crystals, judge)
+
+
+def blind_draws(data: TrainingSet, count: int, seed: int) -> list[AsymmetricUnit]:
+    """Uniform draws in the cell of alpha on templates as frequent as in a training set: what no model has to offer."""
+    rows = np.random.default_rng(seed).integers(len(data), size=count)
+    return [uniform_draws(data.templates[row], 1, seed + number) for number, row in enumerate(rows)]
 
 
 def _decoded(samples: Samples, models: PaperModels) -> list[AsymmetricUnit]:
@@ -201,7 +208,8 @@ def _decoded(samples: Samples, models: PaperModels) -> list[AsymmetricUnit]:
     return [crystals[row] for row in sorted(crystals)]
 
 
-def _judged(crystals: Sequence[AsymmetricUnit], judge: Judge) -> dict[str, Any]:
+def judged_numbers(crystals: Sequence[AsymmetricUnit], judge: Judge) -> dict[str, Any]:
+    """Median energy of the first `JUDGED` crystals, pushed apart: ``judged_...`` of `measure`."""
     pushed = push_apart(crystals[:JUDGED], ValidationSettings().limits(), PushApartSettings())
     kept = [unit for unit, good in zip(pushed.units, pushed.converged, strict=True) if good]
     energies = np.array([energy for energy in judge(kept) if math.isfinite(energy)])

@@ -34,12 +34,15 @@ class SensitivityStudy:
         energy of pushed-apart samples in meV per formula unit above alpha, at the judging potential.
     base : mapping
         The measures of the base, with which all others are compared.
+    uniform : mapping
+        ``judged`` and ``judged_error`` of uniform draws, pushed apart likewise.
     about : str
         Structures, epochs, samples, potential and seed in one line.
     """
 
     groups: Mapping[str, Mapping[str, Mapping[str, float]]]
     base: Mapping[str, float]
+    uniform: Mapping[str, float]
     about: str
 
     def ranges(self, measures: Sequence[str]) -> pd.DataFrame:
@@ -62,6 +65,21 @@ class SensitivityStudy:
         }
         return pd.DataFrame.from_dict(rows, orient="index")[list(measures)]
 
+    def leads(self) -> dict[str, float]:
+        """How far the samples of each choice lie below uniform draws, in standard errors of the difference.
+
+        Returns
+        -------
+        dict
+            By ``"group = choice"``; negative where samples lie higher.
+        """
+        zero, error = self.uniform["judged"], self.uniform["judged_error"]
+        return {
+            f"{group} = {name}": (zero - row["judged"]) / math.hypot(error, row["judged_error"])
+            for group, members in self.groups.items()
+            for name, row in members.items()
+        }
+
 
 def sensitivity_study(path: str | Path | None = None) -> SensitivityStudy:
     """Read the committed study.
@@ -80,7 +98,7 @@ def sensitivity_study(path: str | Path | None = None) -> SensitivityStudy:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         rows = {name: _measures(row, data["alpha_ev_per_fu"]) for name, row in data["results"].items()}
-        base = data["base"]
+        base, uniform = data["base"], _measures(data["uniform"], data["alpha_ev_per_fu"])
         about = (
             f"{data['structures']['relaxed_fixed']} crystals, {base['training']['epochs']} epochs, "
             f"{base['sampling']['count']} samples, {data['potential']}, seed {base['training']['seed']}"
@@ -97,7 +115,7 @@ def sensitivity_study(path: str | Path | None = None) -> SensitivityStudy:
         (base_measures,) = groups.pop("base").values()
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: the base of the study is missing; make it with {COMMAND}") from error
-    return SensitivityStudy(groups, base_measures, about)
+    return SensitivityStudy(groups, base_measures, uniform, about)
 
 
 def _measures(row: Mapping[str, Any], alpha: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from nanh2lib.diffusion.sampling import SamplingSettings
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.pipeline.model import TrainingSet
-from nanh2lib.pipeline.sensitivity import CHOICES, choice, sensitivity
+from nanh2lib.pipeline.sensitivity import CHOICES, blind_draws, choice, judged_numbers, sensitivity
 from nanh2lib.validation.contacts import contact_filter
 
 
@@ -82,3 +82,13 @@ def test_the_judge_is_asked_for_pushed_apart_samples(data):
 def test_the_study_covers_what_the_supplement_leaves_open():
     groups = {option.group for option in CHOICES}
     assert groups >= {"T", "schedule", "epochs", "weight w", "validation split", "padding", "structures"}
+
+
+def test_blind_draws_are_on_the_templates_of_the_training_set_and_are_judged_alike(data):
+    drawn = blind_draws(data, 6, 0)
+    assert {unit.template for unit in drawn} == set(data.templates)
+    assert len({tuple(unit.frac_origins.flatten().tolist()) for unit in drawn}) == 6
+    assert blind_draws(data, 6, 0)[3].frac_origins.equal(drawn[3].frac_origins)
+    found = judged_numbers(drawn, lambda units: [float(number) for number in range(len(units))])
+    assert found["judged_count"] == 6
+    assert found["judged_median"] == 2.5

@@ -15,6 +15,9 @@ def row(meV, diversity):
     return {"judged_median": ALPHA + meV / 1e3, "judged_error": 0.01, "diversity": diversity, "energy_error": None}
 
 
+UNIFORM = {"judged_median": ALPHA + 0.55, "judged_error": 0.0, "judged_count": 24}
+
+
 @pytest.fixture
 def path(tmp_path):
     """A base, two weights and two seeds."""
@@ -26,7 +29,7 @@ def path(tmp_path):
     base = {"training": {"epochs": 100, "seed": 0}, "sampling": {"count": 24}}
     data = {"alpha_ev_per_fu": ALPHA, "structures": {"relaxed_fixed": 7}, "base": base, "potential": "chgnet"}
     target = tmp_path / "paper_sensitivity.json"
-    target.write_text(json.dumps(data | {"results": results}))
+    target.write_text(json.dumps(data | {"results": results, "uniform": UNIFORM}))
     return target
 
 
@@ -35,12 +38,17 @@ def test_energies_are_told_above_alpha_and_seeds_are_the_yardstick(path):
     assert list(study.groups) == ["weight w", "seed"]
     assert study.base["judged"] == pytest.approx(500.0)
     assert study.base["judged_error"] == pytest.approx(10.0)
+    assert study.uniform["judged"] == pytest.approx(550.0)
     assert study.groups["weight w"]["10.0"]["judged"] == pytest.approx(450.0)
+    leads = study.leads()
+    assert list(leads) == ["weight w = 0.0", "weight w = 10.0", "seed = 0", "seed = 1"]
+    assert leads["weight w = 0.0"] == pytest.approx(-5.0)  # 50 meV higher, with an error of 10
     ranges = study.ranges(["judged", "diversity"])
     assert ranges.loc["seed"].tolist() == pytest.approx([20.0, 0.5])
     assert ranges.loc["weight w"].tolist() == pytest.approx([150.0, 7.0])
     assert study.about == "7 crystals, 100 epochs, 24 samples, chgnet, seed 0"
-    plots.choice_panels(study.groups, {"judged": "Energy (meV)", "diversity": "Diversity"}, reference=study.base)
+    measures = {"judged": "Energy (meV)", "diversity": "Diversity"}
+    plots.choice_panels(study.groups, measures, reference=study.base, log=["diversity"])
 
 
 @pytest.mark.parametrize("damage", ["no file", "no json", "no base"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from nanh2lib.errors import InputError
 from nanh2lib.report.plots.style import MARKERS, ReportFigure, cycle_colors, ink, new_figure, quiet, styled
@@ -14,6 +14,7 @@ def choice_panels(
     measures: Mapping[str, str],
     *,
     reference: Mapping[str, float] | None = None,
+    log: Collection[str] = (),
 ) -> ReportFigure:
     """Draw one row for each choice and one column for each measure.
 
@@ -25,6 +26,8 @@ def choice_panels(
         Axis label with unit by measure.
     reference : mapping, optional
         Value of a measure that is marked by a dashed line, e.g. that of the base.
+    log : collection of str
+        Measures on a logarithmic axis.
 
     Raises
     ------
@@ -58,6 +61,8 @@ def choice_panels(
     for axes, (measure, label) in zip(columns, measures.items(), strict=True):
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(label)
+        if measure in log:
+            axes.set_xscale("log")
         if reference and measure in reference:
             axes.axvline(reference[measure], color=ink(), linestyle="--", linewidth=1.0, alpha=0.7)
     return figure
