@@ -52,8 +52,9 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
     vocabulary = models.score.vocabulary
     weights = sum(p.numel() for p in models.score.network.parameters())
     relaxed = run.config.dataset.relaxed_fixed
-    held_out = "nothing is held out"
+    held_out, title = "nothing is held out", "Geometric diffusion model"
     if settings.held_out is not None:
+        title += " without low energies"
         limit = 1000 * (settings.held_out.level + settings.held_out.margin)
         held_out = (
             f"{summary['left_out']} crystals up to {limit:.0f} meV per formula unit above alpha, "
@@ -75,7 +76,7 @@ def geometric_card(run: Run, summary: Mapping[str, Any], models: GeometricModels
         )[:8]
     )
     lines = [
-        f"# Geometric diffusion model ({', '.join(unit.name for unit in vocabulary.kinds.units)})",
+        f"# {title} ({', '.join(unit.name for unit in vocabulary.kinds.units)})",
         "",
         "Scores of rigid units' positions (torus) and orientations (SO(3) modulo the unit's point group), "
         "given space group and site template, in a clamped cell.",

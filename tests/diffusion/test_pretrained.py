@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from typing import get_args
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ import torch
 import nanh2lib
 from nanh2lib.diffusion import pretrained
 from nanh2lib.diffusion.checkpoints import weights_path
-from nanh2lib.diffusion.pretrained import pretrained_models, pretrained_names, pretrained_path
+from nanh2lib.diffusion.pretrained import PretrainedName, pretrained_models, pretrained_names, pretrained_path
 from nanh2lib.diffusion.sampling import SamplingSettings, sample
 from nanh2lib.errors import CheckpointError, InputError
-from nanh2lib.pipeline.draws import general_template
+from nanh2lib.pipeline.draws import general_template, uniform_draws
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 
 
@@ -27,6 +28,18 @@ def test_shipped_files_are_whole_small_and_described(name):
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == header["weights_sha256"]
     assert path.stat().st_size + weights.stat().st_size < 6_000_000
     assert "energy calls spent on the crystals" in path.with_suffix(".md").read_text()
+
+
+def test_each_name_that_is_offered_ships():
+    assert sorted(get_args(PretrainedName)) == pretrained_names()
+
+
+@pytest.mark.parametrize("name", ["geometric", "geometric_heldout"])
+def test_geometric_models_load_and_know_a_potential(name):
+    models = pretrained_models(name)
+    assert general_template(81) in models.score.vocabulary.templates
+    energies = models.energy.predict([uniform_draws(general_template(81), 2, 0)])
+    assert torch.isfinite(energies).all()
 
 
 def test_the_paper_model_samples_at_once():
