@@ -14,13 +14,14 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanh2lib.config import load_config
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.expansion import expand
+from nanh2lib.diffusion.models import TrainingSettings
 from nanh2lib.diffusion.sampling import SamplingSettings
 from nanh2lib.energy.labels import EnergyResult, LabelSettings, label_structures
 from nanh2lib.files import write_atomically
@@ -48,26 +49,23 @@ def energies(settings: LabelSettings, units: Sequence[AsymmetricUnit]) -> list[f
     return [label.energy_per_fu if isinstance(label, EnergyResult) else math.nan for label in labels.values()]
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("results/paper"), help="for groups of equal crystals")
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--target", type=Path, default=TARGET)
-    arguments = parser.parse_args()
-    begin = time.process_time()
-    config = load_config("full", CONFIG)
-    sets = {name: learned(arguments.run, name) for name in ("relaxed_fixed", "generated")}
-    training = config.training.networks.model_copy(update={"epochs": arguments.epochs})
-    sampling = SamplingSettings(count=arguments.count)
-    head: dict[str, Any] = {
+    return parser.parse_args()
+
+
+def describe(sets: Mapping[str, TrainingSet], training: TrainingSettings, sampling: SamplingSettings) -> dict[str, Any]:
+    """What the results depend on, and what the training sets hold."""
+    return {
         "structures": {name: len(data) for name, data in sets.items()},
         "different": {name: len(set(data.groups or ())) for name, data in sets.items()},
         "data": {name: data.key for name, data in sets.items()},
         "lowest_ev_per_fu": {name: round(float(data.energies.min()), 4) for name, data in sets.items()},
         "median_ev_per_fu": {name: round(float(data.energies.median()), 4) for name, data in sets.items()},
-        "potential": config.label.potential,
-        "alpha_ev_per_fu": round(alpha_in_fixed_cell(Run(arguments.run, config, progress=False)).energy_final, 6),
         "judged": JUDGED,
         "base": {
             "training": training.model_dump(mode="json"),
@@ -75,13 +73,29 @@ def main() -> None:
             "hash": config_hash(training) + config_hash(sampling),
         },
     }
+
+
+def main() -> None:
+    """Go on with the choices that are not measured yet."""
+    arguments = parse_arguments()
+    begin = time.process_time()
+    config = load_config("full", CONFIG)
+    sets = {name: learned(arguments.run, name) for name in ("relaxed_fixed", "generated")}
+    data = sets["relaxed_fixed"]
+    training = config.training.networks.model_copy(update={"epochs": arguments.epochs})
+    sampling = SamplingSettings(count=arguments.count)
+    alpha = alpha_in_fixed_cell(Run(arguments.run, config, progress=False)).energy_final
+    head = {
+        **describe(sets, training, sampling),
+        "potential": config.label.potential,
+        "alpha_ev_per_fu": round(alpha, 6),
+    }
     kept: dict[str, Any] = json.loads(arguments.target.read_text()) if arguments.target.exists() else {}
     results: dict[str, Any] = kept["results"] if {k: kept.get(k) for k in head} == head else {}
 
     def judge(units: Sequence[AsymmetricUnit]) -> list[float]:
         return energies(config.label, units)
 
-    data = sets["relaxed_fixed"]
     uniform = judged_numbers(blind_draws(data, JUDGED, config.seed), judge)
 
     def save() -> None:
