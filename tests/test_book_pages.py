@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,20 @@ def tab(chromium):
 
 def visit(tab, url: str) -> list[str]:
     """Open a page, let it come to rest, and say what went wrong."""
-    troubles = begin_visit(tab, url)
+    _, troubles = begin_visit(tab, url)
     come_to_rest(tab)
     return troubles
 
 
-def begin_visit(tab, url: str) -> list[str]:
-    """Open a page; what goes wrong with it from now on is added to the list."""
+def begin_visit(tab, url: str) -> tuple[Any, list[str]]:
+    """The tab, which opens a page; what goes wrong with it from now on is added to the list."""
     watch = Watch(tab)
     tab.goto(url, wait_until="commit", timeout=60_000)
-    return watch.troubles
+    return tab, watch.troubles
 
 
 def come_to_rest(tab) -> None:
+    """Wait until a page that opens is there, its formulas too."""
     for state in ("load", "networkidle"):
         tab.wait_for_load_state(state, timeout=60_000)
     tab.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
@@ -114,16 +116,11 @@ def settle(tab) -> None:
 
 def one_after_the_other(context, address: str, names: list[str]) -> Iterator[tuple[str, Any, list[str]]]:
     """Name, tab and troubles of each page, at rest; the next one loads while this one is looked at."""
-    coming: tuple[str, Any, list[str]] | None = None
-    for name in [*names, None]:
-        ready, coming = coming, None
-        if name is not None:
-            tab = context.new_page()
-            coming = (name, tab, begin_visit(tab, f"{address}/{name}"))
-        if ready is not None:
-            come_to_rest(ready[1])
-            yield ready
-            ready[1].close()
+    begun = ((name, *begin_visit(context.new_page(), f"{address}/{name}")) for name in names)
+    for (name, tab, troubles), _ in pairwise(chain(begun, [None])):
+        come_to_rest(tab)
+        yield name, tab, troubles
+        tab.close()
 
 
 @dataclass
@@ -284,6 +281,15 @@ def test_words_that_cannot_be_read_are_found_among_others(tab, style):
     assert len(tab.evaluate(NEW_LOOKS, known)) == 1
     (found,) = axe_violations(tab, ["color-contrast"], "window.newLooks")
     assert style in found[1]
+
+
+@pages_group
+def test_what_a_page_asks_of_the_world_is_noted_and_not_had(tab, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<html><body><img src='http://192.0.2.1/away.png'></body></html>", encoding="utf-8")
+    troubles = visit(tab, page.as_uri())
+    assert "off the machine: http://192.0.2.1/away.png" in troubles
+    assert any(trouble.startswith("failed: http://192.0.2.1/away.png net::ERR_PROXY") for trouble in troubles)
 
 
 @pages_group
