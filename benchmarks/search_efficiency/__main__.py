@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.search_efficiency.ablation import EPOCHS, PARTS, train_part
 from benchmarks.search_efficiency.batches import settle
 from benchmarks.search_efficiency.confirming import FILE, TOP, confirm
-from benchmarks.search_efficiency.judged import JUDGED, METHODS, RESULTS, judged_template
+from benchmarks.search_efficiency.judged import EASY, JUDGED, METHODS, RESULTS, judged_template
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer
 from benchmarks.search_efficiency.raw_samples import judge_raw_samples
-from benchmarks.search_efficiency.runner import Study, execute, known_crystals, refresh
+from benchmarks.search_efficiency.runner import execute, refresh
+from benchmarks.search_efficiency.study import Study, known_crystals
 from benchmarks.search_efficiency.summary import write_summary
 from nanh2lib.config import RunConfig, load_config
 from nanh2lib.execution import make_executor
@@ -40,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, again, raw, sure):
         command.add_argument("--work", type=Path, default=Path("results/search-efficiency"), help="relaxed crystals")
         command.add_argument("--profile", default="default")
+    parts = commands.add_parser("parts", help="train score networks with one part left out each")
+    parts.add_argument("--part", action="append", choices=PARTS, default=[], help="default: all of them")
+    parts.add_argument("--models", type=Path, default=Path("results/search-efficiency-parts"), help="checkpoints")
+    parts.add_argument("--epochs", type=int, default=EPOCHS)
     end = commands.add_parser("summary", help="compute summary.json from whole batches")
     for command in (run, again, raw, sure, end):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
@@ -48,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_proposer(run: argparse.ArgumentParser) -> None:
     run.add_argument("--method", choices=METHODS, required=True)
-    run.add_argument("--template", choices=JUDGED, required=True)
+    run.add_argument("--template", choices=(*JUDGED, *EASY), required=True)
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--count", type=int, default=100)
     run.add_argument("--variant", default="default", help="name of these settings in the tables")
@@ -72,6 +78,10 @@ def main() -> None:
     if arguments.command == "summary":
         settle(arguments.results)
         print(json.dumps(write_summary(arguments.results)["templates"], indent=1))
+        return
+    if arguments.command == "parts":
+        for part in arguments.part or PARTS:
+            print(train_part(part, arguments.models, epochs=arguments.epochs))
         return
     config = load_config(arguments.profile)
     study = Study.open(arguments.results, arguments.work, config)

@@ -14,7 +14,7 @@ from pymatgen.core import Structure
 from scipy.stats import spearmanr
 
 from benchmarks.search_efficiency.judged import GROUP, RELAXATION_COLUMNS
-from benchmarks.search_efficiency.runner import Study
+from benchmarks.search_efficiency.study import Study
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE

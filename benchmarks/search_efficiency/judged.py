@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanh2lib.crystal.asymmetric_unit import Template
+from nanh2lib.crystal.extraction import extract_asymmetric_unit
 from nanh2lib.errors import InputError
 from nanh2lib.pipeline.draws import general_template
 from nanh2lib.ranking import DuplicateSettings
 from nanh2lib.relaxation.settings import RelaxationSettings, RigidSettings
+from nanh2lib.report.published import reference_structure
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "search_efficiency"
 
 JUDGED = {"P2_1": 6, "P2_12_12_1": 115, "P-1": 2, "C2": 16, "P2_1/c": 81}
 """Hall numbers; all units on general positions of the alpha cell. P2_1/c cannot hold alpha."""
 
-HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2")
+EASY = {"Fddd": 335, "F2dd": 213, "Fdd2": 212}
+"""Hall numbers of the easy end: alpha's own template, and one unit of each kind on general positions. Few numbers
+place these crystals, so anything finds what is there; nothing of them is pooled or compared with the judged."""
+
+HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2", "Fddd")
 
 RELAXATION = RelaxationSettings(potential="chgnet", rigid=RigidSettings(cell="fixed"), atoms=None)
 
@@ -32,11 +38,11 @@ RELAXATION_COLUMNS = (
     "evaluations", "screening", "energy_start", "energy_final", "converged", "matches_alpha", "duplicate_of",
     "in_training",
 )  # fmt: skip
-"""One row a relaxation. ``screening``: energy calls spent on choosing this crystal among others, beside the
-``evaluations`` of its relaxation; those of a batch are spread evenly over its rows. Energies: eV per formula unit,
-empty where the relaxation failed. ``duplicate_of``: sample_id of an earlier row of the same method, variant, held_out
-and template that is the same crystal. ``in_training``: "no", "yes", or "held_out" for crystals of the dataset that
-held-out models have not seen."""
+"""One row a relaxation. ``screening``: energy calls spent on making this crystal (guide ``physics``) or choosing it
+among others, beside the ``evaluations`` of its relaxation; those of a batch are spread evenly over its rows.
+Energies: eV per formula unit, empty where the relaxation failed. ``duplicate_of``: sample_id of an earlier row of the
+same method, variant, held_out and template that is the same crystal. ``in_training``: "no", "yes", or "held_out" for
+crystals of the dataset that held-out models have not seen."""
 
 SAMPLE_COLUMNS = (
     "method", "variant", "held_out", "seed", "template", "batch", "drawn", "valid", "valid_at_0.7", "symmetry",
@@ -48,13 +54,16 @@ the choice by predicted energy), CPU seconds of the main process, and energy cal
 
 
 def judged_template(name: str) -> Template:
-    """The judged template of a name.
+    """The judged or easy template of a name.
 
     Raises
     ------
     InputError
         No such template.
     """
-    if name not in JUDGED:
-        raise InputError(f"template {name!r}: choose one of {', '.join(JUDGED)}")
-    return general_template(JUDGED[name])
+    hall_number = {**JUDGED, **EASY}.get(name)
+    if hall_number is None:
+        raise InputError(f"template {name!r}: choose one of {', '.join([*JUDGED, *EASY])}")
+    if name == "Fddd":  # its general position is too large for the cell: the sites are alpha's
+        return extract_asymmetric_unit(reference_structure("alpha")).template
+    return general_template(hall_number)

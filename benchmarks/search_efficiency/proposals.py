@@ -32,6 +32,7 @@ from nanh2lib.pipeline.geometric import draw_geometric
 from nanh2lib.pipeline.gradient_labels import label_gradients
 from nanh2lib.pipeline.model_card import charged_calls
 from nanh2lib.pipeline.run import Run
+from nanh2lib.relaxation.gradient import EvaluationCounter
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import PushApartSettings, push_apart
 from nanh2lib.validation import ValidationSettings, validate
@@ -76,6 +77,8 @@ class Proposer:
         Proposals made together.
     training_evaluations : int
         Energy calls of the training set's relaxations.
+    counter : EvaluationCounter
+        Calls of the judging potential while crystals are drawn (guide ``physics``).
     """
 
     method: str
@@ -90,6 +93,7 @@ class Proposer:
     judge: Callable[[Sequence[AsymmetricUnit]], Tensor] | None = None
     batch: int = BATCH
     training_evaluations: int = 0
+    counter: EvaluationCounter = field(default_factory=EvaluationCounter)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ class Batch:
     counts : dict
         ``drawn``, ``valid``, ``valid_at_0.7``, ``symmetry``, ``proposed``, ``seconds``.
     screening : tuple of int
-        Calls of the judging potential that each proposal is charged: their sum is that of all candidates.
+        Calls of the judging potential that each proposal is charged: their sum is that of all candidates, and
+        of guidance by that potential.
     """
 
     units: tuple[AsymmetricUnit, ...]
@@ -125,7 +130,7 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
         Proposals wanted; fewer where samples cannot be pushed apart or are refused.
     seed : int
     """
-    begin = time.process_time()
+    begin, asked = time.process_time(), proposer.counter.evaluations
     raw = proposer.draw(template, count * proposer.oversample, seed)
     if len(raw) == 0:
         counts: dict[str, Any] = dict.fromkeys(("drawn", "valid", "valid_at_0.7", "symmetry", "proposed"), 0)
@@ -147,7 +152,7 @@ def propose(proposer: Proposer, template: Template, count: int, seed: int) -> Ba
         places, calls = _screened(units, energies, places, count, proposer)
     elif energies is not None:
         places = lowest_different(units, energies, places, count, WIDE_PREDICTED, RULES.amd_window)
-    places = places[:count]
+    places, calls = places[:count], calls + proposer.counter.evaluations - asked
     symmetric = [all(c.passed for c in report.checks if c.name == "symmetry") for report in reports[1.0]]
     counts = {
         "drawn": len(raw),
@@ -257,9 +262,13 @@ def make_proposer(
         "steering": steering,
     }
 
+    counter = EvaluationCounter()
+
     def draw(template: Template, count: int, seed: int) -> AsymmetricUnit:
         how = sampling.model_copy(update={"count": count, "seed": seed})
-        return draw_geometric(networks, template, how, guide, steering=steering, progress=False).asymmetric_unit
+        return draw_geometric(
+            networks, template, how, guide, steering=steering, counter=counter, progress=False
+        ).asymmetric_unit
 
     return Proposer(
         "geometric",
@@ -268,6 +277,7 @@ def make_proposer(
         rank=_rank(networks, oversample),
         improve=_improve(networks) if downhill else None,
         training_evaluations=_charged(models),
+        counter=counter,
         **common,
     )
 

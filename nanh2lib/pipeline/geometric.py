@@ -44,6 +44,7 @@ from nanh2lib.pipeline.model_card import geometric_card
 from nanh2lib.pipeline.run import Run, stage, write_text
 from nanh2lib.pipeline.search import candidate_id
 from nanh2lib.records import Candidate
+from nanh2lib.relaxation.gradient import EvaluationCounter
 from nanh2lib.relaxation.settings import RelaxationSettings
 from nanh2lib.search.lattice_prior import ALPHA_CELL
 from nanh2lib.search.push_apart import push_apart
@@ -180,7 +181,11 @@ PHYSICS_SCALE = 0.1
 
 
 def guides_of(
-    models: GeometricModels, guide: str, potential: str = "chgnet", options: Mapping[str, Any] | None = None
+    models: GeometricModels,
+    guide: str,
+    potential: str = "chgnet",
+    options: Mapping[str, Any] | None = None,
+    counter: EvaluationCounter | None = None,
 ) -> tuple[Guide, ...]:
     """The guides that a setting names.
 
@@ -190,6 +195,8 @@ def guides_of(
     guide : {"none", "paper", "noised", "x0", "physics"}
     potential, options : str, mapping
         Whose gradient guide ``physics`` asks, one call for each crystal and step.
+    counter : EvaluationCounter, optional
+        Gets these calls.
 
     Raises
     ------
@@ -200,7 +207,7 @@ def guides_of(
         return ()
     if guide == "physics":
         scale = PHYSICS_SCALE if models.energy is None else models.energy.energy_scale
-        return (PhysicsGuide(potential_gradient(potential, options), scale),)
+        return (PhysicsGuide(potential_gradient(potential, options, counter), scale),)
     energy = models.noised_energy if guide == "noised" else models.energy
     if energy is None:
         raise CheckpointError(f"guide {guide!r}: the checkpoint holds no energy network for it; train with guide set")
@@ -230,6 +237,7 @@ def draw_geometric(
     *,
     steering: bool = False,
     judge: RelaxationSettings | None = None,
+    counter: EvaluationCounter | None = None,
     progress: bool = True,
 ) -> GeometricSamples:
     """Draw crystals on a template in one cell.
@@ -248,12 +256,14 @@ def draw_geometric(
         estimates.
     judge : RelaxationSettings, optional
         Whose potential guide ``physics`` asks; default: CHGNet.
+    counter : EvaluationCounter, optional
+        Gets the calls of that guide.
     progress : bool
     """
     asked = judge or RelaxationSettings(potential="chgnet")
     cell = torch.tensor(tuple(lattice_parameters), dtype=torch.float64)
     tools = Tools(
-        guides=guides_of(models, guide, asked.potential, dict(asked.options)),
+        guides=guides_of(models, guide, asked.potential, dict(asked.options), counter),
         potential=predicted_potential(models) if steering else None,
         corrector=_pushed_apart if settings.corrector_steps > 0 else None,
     )

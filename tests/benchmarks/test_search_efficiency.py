@@ -30,7 +30,7 @@ from benchmarks.search_efficiency.judged import (
 )
 from benchmarks.search_efficiency.proposals import Proposer, make_proposer, propose
 from benchmarks.search_efficiency.raw_samples import judge_raw_samples
-from benchmarks.search_efficiency.runner import Known, Study, Withheld, execute, known_crystals, refresh
+from benchmarks.search_efficiency.runner import execute, refresh
 from benchmarks.search_efficiency.statistics import (
     Trials,
     best_against_budget,
@@ -39,6 +39,7 @@ from benchmarks.search_efficiency.statistics import (
     evaluations_per_hit,
     lowest_share,
 )
+from benchmarks.search_efficiency.study import Known, Study, Withheld, known_crystals
 from benchmarks.search_efficiency.summary import screened_trials, summarize
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.config import DatasetSettings, load_config
