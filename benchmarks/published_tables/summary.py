@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks.published_tables.relaxations import COMMAND
 from benchmarks.published_tables.searching import read_searches
 from benchmarks.published_tables.settings import BETTER, POTENTIALS, read_rows
+from benchmarks.search_efficiency.judged import HOLDS_ALPHA, is_short
 from nanh2lib.config import DatasetSettings
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import SpaceGroup
@@ -27,6 +28,8 @@ from nanh2lib.report.dataset import entries_that_are
 from nanh2lib.report.published import reference_structure
 from nanh2lib.store.dataset import load_dataset, read_manifest
 
+UNTAUGHT = ("random", "pyxtal")
+"""Methods of the search-efficiency study that learn nothing, or only a potential of held-out crystals."""
 METHODS = {"search": "random_search", "model": "model"}
 """How the methods of the searches begin whose finds count as found by a search, or by a model."""
 
@@ -144,15 +147,14 @@ def command_of(row: pd.Series, count: int) -> str:
 
 
 def model_evidence(study: dict[str, Any]) -> dict[str, Any] | None:
-    """Whether a model found alpha in the search-efficiency study; None where none was tried."""
-    tried = {name: entry for name, entry in study.items() if not name.startswith(("random", "pyxtal"))}
+    """Whether a model that was not shown alpha found it in the search-efficiency study; None where none was tried."""
+    tried = {name: entry for name, entry in study.items() if not entry["taught"] and not name.startswith(UNTAUGHT)}
     if not tried:
         return None
-    relaxations = sum(entry["relaxations"] for entry in tried.values())
     hits = {name: entry for name, entry in tried.items() if entry["alpha"]}
     evidence = {
         "found": bool(hits),
-        "relaxations": relaxations,
+        "relaxations": sum(entry["relaxations"] for entry in tried.values()),
         "hits": sum(entry["alpha"] for entry in tried.values()),
         "command": "python -m benchmarks.search_efficiency run --method METHOD --template TEMPLATE",
     }
@@ -256,21 +258,27 @@ def alpha_evidence(entries: tuple[Candidate, ...], ended: set[str]) -> dict[str,
 
 
 def study_alpha(folder: Path) -> dict[str, Any]:
-    """The same of the search-efficiency study, by method and template; empty where it has no rows."""
+    """The same of the search-efficiency study, by method and template that can hold alpha; empty without rows.
+
+    ``taught``: the method's model had alpha in its training set.
+    """
     path = folder / "relaxations.csv"
     if not path.exists():
         return {}
     rows, zero = pd.read_csv(path), float(read_json(folder / "alpha.json")["energy_ev_per_fu"])
     result: dict[str, Any] = {}
-    for (method, variant, template), mine in rows.groupby(["method", "variant", "template"], sort=True):
-        result[f"{method}, {variant}, {template}"] = {
+    for (method, held_out, variant, template), mine in rows.groupby(["method", "held_out", "variant", "template"]):
+        if is_short(template, variant) or template not in HOLDS_ALPHA:
+            continue
+        name = f"{method}{' held out' if held_out else ''}, {variant}, {template}"
+        result[name] = {
             "relaxations": len(mine),
-            "evaluations": int(mine["evaluations"].sum()),
+            "evaluations": int((mine["evaluations"] + mine["screening"]).sum()),
             "alpha": int(mine["matches_alpha"].sum()),
+            "taught": not held_out and method not in UNTAUGHT,
         }
         hits = mine[mine["matches_alpha"] == 1]
         if len(hits):
             gap = 1e3 * (float(hits["energy_final"].iloc[0]) - zero)
-            name = f"{method}, {variant}, {template}"
             result[name]["first"] = {"id": hits["sample_id"].iloc[0], "rms": None, "energy_difference_mev": gap}
     return result

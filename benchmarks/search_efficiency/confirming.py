@@ -13,7 +13,7 @@ import pandas as pd
 from pymatgen.core import Structure
 from scipy.stats import spearmanr
 
-from benchmarks.search_efficiency.judged import GROUP, RELAXATION_COLUMNS
+from benchmarks.search_efficiency.judged import GROUP, RELAXATION_COLUMNS, is_short
 from benchmarks.search_efficiency.study import Study
 from benchmarks.search_efficiency.tables import append_row, read_rows
 from nanh2lib.crystal.asymmetric_unit import AsymmetricUnit
@@ -37,8 +37,9 @@ ALPHA = "alpha"
 
 
 def best_finds(rows: pd.DataFrame, top: int = TOP) -> pd.DataFrame:
-    """The lowest different relaxations (rows of relaxations.csv) of each method on each template."""
-    usable = rows[(rows["duplicate_of"] == "") & rows["energy_final"].notna()]
+    """The lowest different relaxations (rows of relaxations.csv) of each method on each judged template."""
+    short = [is_short(*pair) for pair in zip(rows["template"], rows["variant"], strict=True)]
+    usable = rows[(rows["duplicate_of"] == "") & rows["energy_final"].notna() & ~np.array(short, dtype=bool)]
     ordered = usable.sort_values(["template", *GROUP, "energy_final", "sample_id"])
     return ordered.groupby(["template", *GROUP], sort=False).head(top)
 

@@ -19,9 +19,14 @@ JUDGED = {"P2_1": 6, "P2_12_12_1": 115, "P-1": 2, "C2": 16, "P2_1/c": 81}
 
 EASY = {"Fddd": 335, "F2dd": 213, "Fdd2": 212}
 """Hall numbers of the easy end: alpha's own template, and one unit of each kind on general positions. Few numbers
-place these crystals, so anything finds what is there; nothing of them is pooled or compared with the judged."""
+place these crystals, so anything finds what is there; nothing of them is pooled or compared with the judged. F2dd holds
+alpha (whose units lie on axes along b and c), Fdd2 does not (NH2 would have to be on two special positions)."""
 
-HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2", "Fddd")
+TAKEN_APART = ("guide-", "part-")
+"""Variants whose names begin so are one model with one part changed, without learned descent or screening: short
+series, compared with each other."""
+
+HOLDS_ALPHA = ("P2_1", "P2_12_12_1", "P-1", "C2", "Fddd", "F2dd")
 
 RELAXATION = RelaxationSettings(potential="chgnet", rigid=RigidSettings(cell="fixed"), atoms=None)
 
@@ -51,6 +56,11 @@ SAMPLE_COLUMNS = (
 """One row a batch of proposals: raw samples, how many pass both filters at the full limits and at 0.7 of them, how
 many have the group of the template, how many were proposed for relaxation (after push-apart and, with oversampling,
 the choice by predicted energy), CPU seconds of the main process, and energy calls spent on the model's training set."""
+
+
+def is_short(template: str, variant: str) -> bool:
+    """Whether rows stand outside the comparison of methods: an easy template, or a model taken apart."""
+    return template in EASY or variant.startswith(TAKEN_APART)
 
 
 def judged_template(name: str) -> Template:

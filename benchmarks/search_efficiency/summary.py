@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.search_efficiency.confirming import POTENTIAL, read_confirmation
-from benchmarks.search_efficiency.judged import GROUP, HOLDS_ALPHA, RELAXATION_COLUMNS, SAMPLE_COLUMNS
+from benchmarks.search_efficiency.judged import (
+    EASY,
+    GROUP,
+    HOLDS_ALPHA,
+    RELAXATION_COLUMNS,
+    SAMPLE_COLUMNS,
+    is_short,
+)
 from benchmarks.search_efficiency.statistics import (
     RESAMPLES,
     Trials,
@@ -31,6 +40,8 @@ BUDGETS = tuple(float(n) for n in (500, 1000, 2000, 5000, 10000, 20000, 50000))
 SCREENED_SHARE = 1 / 8
 """Of proposals that are relaxed after one call each."""
 FloatArray = NDArray[np.float64]
+Level = Callable[[Trials | None], float]
+"""Random relaxations -> energy of a level, eV per formula unit."""
 
 
 def trials_of(frame: pd.DataFrame, *, held_out: bool) -> Trials:
@@ -65,18 +76,20 @@ def screened_trials(trials: Trials, start: FloatArray, share: float = SCREENED_S
     return Trials(trials.seeds, evaluations, trials.energies, trials.countable & chosen)
 
 
-def level_of(name: str, random: Trials | None, alpha: float) -> float:
-    """Energy of a level; NaN for level a without random relaxations."""
-    if name != "a":
-        return alpha + LEVELS[name]
-    return float("nan") if random is None or len(random) == 0 else lowest_share(random.energies)
+def level_of(name: str, alpha: float) -> Level:
+    """Energy of a level, given the random relaxations; NaN for level a without them."""
+
+    def level(random: Trials | None) -> float:
+        if name != "a":
+            return alpha + LEVELS[name]
+        return float("nan") if random is None or len(random) == 0 else lowest_share(random.energies)
+
+    return level
 
 
-def hit_numbers(
-    trials: Trials, random: Trials | None, name: str, alpha: float, charged: float, n: int
-) -> dict[str, Any]:
+def hit_numbers(trials: Trials, random: Trials | None, level_at: Level, charged: float, n: int) -> dict[str, Any]:
     """Hits of one level, evaluations per hit with interval, and the ratio to random search."""
-    level = level_of(name, random, alpha)
+    level = level_at(random)
     if math.isnan(level):
         return {"hits": None}
     per_hit = evaluations_per_hit(trials, level, charged)
@@ -88,19 +101,36 @@ def hit_numbers(
         result["evaluations_per_hit"] = round(per_hit, 1)
         result["interval"] = [_number(value) for value in found]
     if random is not None and len(random):
-        result |= _ratio(trials, random, name, alpha, charged, n)
+        result |= _ratio(trials, random, level_at, charged, n)
     return result
 
 
-def _ratio(trials: Trials, random: Trials, name: str, alpha: float, charged: float, n: int) -> dict[str, Any]:
+def alpha_numbers(rows: pd.DataFrame, random: pd.DataFrame, n: int) -> dict[str, Any]:
+    """How often alpha itself was found, repeats included, evaluations per find, and the ratio to random search.
+
+    A hit counts each structure once, so where alpha is within reach, hits run out; this number does not.
+    """
+
+    def finding(frame: pd.DataFrame) -> Trials:
+        found = frame["matches_alpha"].astype(bool).to_numpy()
+        all_ones = np.ones(len(frame), dtype=bool)
+        return replace(trials_of(frame, held_out=True), energies=np.where(found, 0.0, np.inf), countable=all_ones)
+
+    result = hit_numbers(finding(rows), finding(random) if len(random) else None, lambda _: 0.0, 0.0, n)
+    result["found"] = result.pop("hits")
+    del result["level_ev_per_fu"]
+    return result
+
+
+def _ratio(trials: Trials, random: Trials, level_at: Level, charged: float, n: int) -> dict[str, Any]:
     """Random search's evaluations per hit divided by the method's; the level is resampled with the random set."""
 
     def ratio(sets: list[Trials] | Any) -> float:
-        level = level_of(name, sets[1], alpha)
+        level = level_at(sets[1])
         mine, theirs = evaluations_per_hit(sets[0], level, charged), evaluations_per_hit(sets[1], level)
         return 0.0 if math.isinf(mine) else theirs / mine
 
-    level = level_of(name, random, alpha)
+    level = level_at(random)
     if trials.hits(level) == 0:
         return {}
     if random.hits(level) == 0:
@@ -122,7 +152,7 @@ def method_summary(
     trials = trials_of(rows, held_out=held_out)
     base = trials_of(random, held_out=held_out) if len(random) else None
     charged = float(samples["training_evaluations"].max()) if len(samples) else 0.0
-    levels = ["a", *LEVELS]
+    levels = {name: level_of(name, alpha) for name in ("a", *LEVELS)}
     usable = np.isfinite(trials.energies)
     result: dict[str, Any] = {
         "relaxations": len(rows),
@@ -141,17 +171,20 @@ def method_summary(
             str(int(budget)): _number(1e3 * (energy - alpha))
             for budget, energy in zip(BUDGETS, best_against_budget(trials, BUDGETS), strict=True)
         },
-        "hits": {name: hit_numbers(trials, base, name, alpha, 0.0, resamples) for name in levels},
+        "hits": {name: hit_numbers(trials, base, level, 0.0, resamples) for name, level in levels.items()},
     }
     if not rows["screening"].any():
         fewer = screened_trials(trials, rows["energy_start"].to_numpy(dtype=np.float64))
-        result["hits_if_screened"] = {name: hit_numbers(fewer, base, name, alpha, 0.0, resamples) for name in levels}
+        result["hits_if_screened"] = {
+            name: hit_numbers(fewer, base, level, 0.0, resamples) for name, level in levels.items()
+        }
     if charged:
         result["hits_training_charged"] = {
-            name: hit_numbers(trials, base, name, alpha, charged, resamples) for name in levels
+            name: hit_numbers(trials, base, level, charged, resamples) for name, level in levels.items()
         }
     if base is not None and len(base):
-        own, theirs = trials.hits(level_of("a", base, alpha)) / len(trials), base.hits(level_of("a", base, alpha))
+        lowest = levels["a"](base)
+        own, theirs = trials.hits(lowest) / len(trials), base.hits(lowest)
         result["enrichment_a"] = _number(own / (theirs / len(base))) if theirs else None
     if len(samples):
         drawn = int(samples["drawn"].sum())
@@ -163,11 +196,20 @@ def method_summary(
             "cpu_seconds_per_proposal": _number(samples["seconds"].sum() / max(int(samples["proposed"].sum()), 1)),
         }
     result["can_hold_alpha"] = template in HOLDS_ALPHA
+    if template in HOLDS_ALPHA:
+        result["alpha"] = alpha_numbers(rows, random, resamples)
     return result
 
 
 def _name(method: str, variant: str, held_out: bool) -> str:
     return f"{method}{' held out' if held_out else ''}, {variant}"
+
+
+def _section(template: str, variant: str) -> str:
+    """Where numbers belong: what is compared, the easy end, or a model with one part changed."""
+    if not is_short(template, variant):
+        return "templates"
+    return "easy" if template in EASY else "taken_apart"
 
 
 def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
@@ -183,16 +225,16 @@ def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
     rows = read_rows(folder / "relaxations.csv", RELAXATION_COLUMNS)
     samples = read_rows(folder / "samples.csv", SAMPLE_COLUMNS)
     alpha = float(read_json(folder / "alpha.json")["energy_ev_per_fu"])
-    templates: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {"templates": {}, "easy": {}, "taken_apart": {}}
     for template, part in rows.groupby("template", sort=True):
         random = part[(part["method"] == "random") & (part["variant"] == "default")]
-        found = {}
         for key, mine in part.groupby(GROUP, sort=True):
             method, variant, held_out = key
             drawn = samples[(samples["template"] == template) & (samples[GROUP] == list(key)).all(axis=1)]
-            name = _name(method, variant, bool(held_out))
-            found[name] = method_summary(mine, drawn, random, str(template), alpha, resamples)
-        templates[str(template)] = found
+            found = method_summary(mine, drawn, random, str(template), alpha, resamples)
+            section = sections[_section(str(template), str(variant))]
+            section.setdefault(str(template), {})[_name(method, variant, bool(held_out))] = found
+    templates = sections["templates"]
     confirmation = read_confirmation(folder, rows)
     if confirmation is not None:
         for (template, method, variant, held_out), numbers in confirmation.numbers(LEVELS):
@@ -204,7 +246,7 @@ def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
         "levels": {"a": "lowest 1 % of random", **{k: f"{1e3 * v:.0f} meV above alpha" for k, v in LEVELS.items()}},
         "resamples": resamples,
         "relaxations": len(rows),
-        "templates": templates,
+        **sections,
     }
 
 

@@ -181,7 +181,12 @@ def alpha_table() -> NumberTable:
     }
     studies = alpha.get("search_efficiency", {})
     cells |= {
-        f"study, {name}": [str(n["relaxations"]), str(n["evaluations"]), str(n["alpha"])] for name, n in studies.items()
+        f"study, {name}{' (had been shown α)' if n['taught'] else ''}": [
+            str(n["relaxations"]),
+            str(n["evaluations"]),
+            str(n["alpha"]),
+        ]
+        for name, n in studies.items()
     }
     if cells:
         whole = alpha["dataset"]

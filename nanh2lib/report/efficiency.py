@@ -36,6 +36,7 @@ METHODS = {
     "geometric, screened": "geometric, screened",
 }
 """What pages call the methods of the study, in the order of figures; others keep their names and come last."""
+SECTIONS = ("templates", "easy", "taken_apart")
 HELD_OUT = " held out"
 LEVELS = ("a", "b", "c")
 GRID = 120
@@ -72,17 +73,24 @@ class EfficiencyStudy:
         """Energy of alpha, eV per formula unit."""
         return float(self.summary["alpha_ev_per_fu"])
 
-    def methods(self, template: str) -> dict[str, dict[str, Any]]:
+    def methods(self, template: str, section: str = "templates") -> dict[str, dict[str, Any]]:
         """Numbers of each method on a template, by its name in the summary, in the order of figures.
+
+        Parameters
+        ----------
+        template : str
+        section : {"templates", "easy", "taken_apart"}
+            What is compared; the easy end; one model with one part changed in each row.
 
         Raises
         ------
         InputError
-            The template was not judged.
+            The section has no such template.
         """
-        if template not in self.templates:
-            raise InputError(f"template {template!r} was not judged; choose one of {', '.join(self.templates)}")
-        found = self.summary["templates"][template]
+        known = self.summary[section]
+        if template not in known:
+            raise InputError(f"template {template!r} was not judged; choose one of {', '.join(known)}")
+        found = known[template]
         order = list(METHODS)
 
         def place(name: str) -> tuple[bool, int, str]:
@@ -125,8 +133,9 @@ def read_study(folder: str | Path | None = None) -> EfficiencyStudy:
         study = EfficiencyStudy(summary, pd.read_csv(folder / "relaxations.csv", dtype=words), variants)
         counts = {
             (template, name): (len(study.rows(template, name)), numbers["relaxations"])
-            for template in study.templates
-            for name, numbers in study.methods(template).items()
+            for section in SECTIONS
+            for template in summary[section]
+            for name, numbers in study.methods(template, section).items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -322,26 +331,6 @@ def best_so_far(rows: pd.DataFrame, budgets: Sequence[float] | None = None) -> t
 def calls_of(rows: pd.DataFrame) -> FloatArray:
     """Energy calls (N,) of relaxations, those spent on choosing the crystals included."""
     return (rows["evaluations"] + rows["screening"]).to_numpy(dtype=np.float64)
-
-
-def screened_savings(study: EfficiencyStudy) -> pd.DataFrame:
-    """What methods without screening would have saved, had only the lowest eighth after one call been relaxed.
-
-    Returns
-    -------
-    DataFrame
-        One row a template and method: hits of all levels, and the saving at each with its 95 % interval.
-    """
-    lines = {}
-    for template in study.templates:
-        for name, numbers in study.methods(template).items():
-            hits = numbers.get("hits_if_screened")
-            if hits is None or name == "random, default":
-                continue
-            cells = {"hits a / b / c": " / ".join(str(hits[level].get("hits")) for level in LEVELS)}
-            cells |= {f"saving ({level})": words(saving_of(hits[level]), 1) for level in LEVELS}
-            lines[f"{template}: {counted_label(name, numbers)}"] = cells
-    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def words(found: tuple[Interval, bool] | None, digits: int) -> str:

@@ -12,6 +12,7 @@ from nanh2lib.report.efficiency import (
     LEVELS,
     EfficiencyStudy,
     cost_of,
+    counted_label,
     method_label,
     saving_of,
     with_training,
@@ -89,6 +90,121 @@ def goal_frame(study: EfficiencyStudy, names: Sequence[str], *, goal: float = 5.
                     verdict = "no"
                 cells[f"reached ({level})"] = verdict
             lines[f"{template}: {method_label(name)}"] = cells
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+UNTAUGHT = ("random", "pyxtal")
+CHANGED = {
+    "part-all-parts": "all parts",
+    "part-no-torus": "positions without periodicity",
+    "part-no-unit-symmetry": "orientations without the unit's symmetry",
+    "part-no-rotation-group": "rotation vectors as a flat space",
+    "part-no-origin-quotient": "origin not divided out",
+    "part-no-equivariance": "a plain perceptron, origins shifted",
+    "part-no-space-group": "space group not told",
+    "part-no-sites": "sites not told",
+    "part-unrelaxed-data": "learns from unrelaxed crystals",
+    "guide-none": "no guide",
+    "guide-paper": "guide at the noised crystal (paper)",
+    "part-noised-guide": "guide that is told the noise (noised)",
+    "guide-x0": "guide at the denoised estimate (x0)",
+    "guide-physics": "CHGNet's own gradient (physics)",
+    "guide-x0-steered": "guide x0, population resampled",
+}
+"""What pages call the rows of a model taken apart, in their order."""
+
+
+def alpha_frame(study: EfficiencyStudy) -> pd.DataFrame:
+    """How often methods that cannot have been taught alpha found it, repeats included.
+
+    Returns
+    -------
+    DataFrame
+        One row a template that can hold alpha and a method: relaxations, how many ended in alpha, evaluations for
+        each, and the saving against random search.
+    """
+    lines = {}
+    for template in study.templates:
+        for name, numbers in study.methods(template).items():
+            found = numbers.get("alpha")
+            if found is None or not (HELD_OUT in name or name.startswith(UNTAUGHT)):
+                continue
+            lines[f"{template}: {method_label(name)}"] = {
+                "relaxations": str(numbers["relaxations"]),
+                "ended in α": str(found["found"]),
+                "evaluations for each": words(cost_of(found), 0),
+                "saving": words(saving_of(found), 1),
+            }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def taken_apart_frame(study: EfficiencyStudy, template: str) -> pd.DataFrame:
+    """One model with one part changed in each row: raw samples, what relaxing them takes, and where it ends.
+
+    Parameters
+    ----------
+    study : EfficiencyStudy
+    template : str
+
+    Returns
+    -------
+    DataFrame
+        One row a variant; energies in meV per formula unit above alpha.
+    """
+    order = list(CHANGED)
+    lines = {}
+    for name in sorted(study.methods(template, "taken_apart"), key=lambda n: order.index(n.split(", ", 1)[1])):
+        lines[CHANGED[name.split(", ", 1)[1]]] = _short_line(study, template, name, "taken_apart")
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def easy_frame(study: EfficiencyStudy) -> pd.DataFrame:
+    """The easy end: templates with one unit of each kind, where anything finds what is there."""
+    lines = {
+        f"{template}: {'random' if name.startswith('random') else 'geometric, held out'}": _short_line(
+            study, template, name, "easy"
+        )
+        for template in study.summary["easy"]
+        for name in study.methods(template, "easy")
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def _short_line(study: EfficiencyStudy, template: str, name: str, section: str) -> dict[str, str]:
+    numbers, rows = study.methods(template, section)[name], study.rows(template, name)
+    samples = numbers["samples"]
+    start = 1e3 * (rows["energy_start"].median() - study.alpha)
+    return {
+        "relaxations": str(numbers["relaxations"]),
+        "valid (%)": f"{samples['valid_percent']:.0f}",
+        "at 0.7 of limits (%)": f"{samples['valid_percent_at_0.7']:.0f}",
+        "median before": f"{start:.0f}",
+        "median after": f"{numbers['median_mev_above_alpha']:.0f}",
+        "lowest": f"{numbers['lowest_mev_above_alpha']:.0f}",
+        "different": str(numbers["different"]),
+        "within 50 meV": str(numbers["hits"]["c"]["hits"]),
+        "ended in α": str(numbers["alpha_found"]),
+        "evaluations each": f"{numbers['evaluations'] / numbers['relaxations']:.0f}",
+    }
+
+
+def screened_frame(study: EfficiencyStudy) -> pd.DataFrame:
+    """What methods without screening would have saved, had only the lowest eighth after one call been relaxed.
+
+    Returns
+    -------
+    DataFrame
+        One row a template and method: hits of all levels, and the saving at each with its 95 % interval.
+    """
+    lines = {}
+    for template in study.templates:
+        for name, numbers in study.methods(template).items():
+            hits = numbers.get("hits_if_screened")
+            if hits is None or name == "random, default":
+                continue
+            cells = {"hits a / b / c": " / ".join(str(hits[level].get("hits")) for level in LEVELS)}
+            cells |= {f"saving ({level})": words(saving_of(hits[level]), 1) for level in LEVELS}
+            lines[f"{template}: {counted_label(name, numbers)}"] = cells
     return pd.DataFrame.from_dict(lines, orient="index")
 
 

@@ -32,7 +32,14 @@ from benchmarks.published_tables.settings import (
     read_rows,
     search_relaxation,
 )
-from benchmarks.published_tables.summary import best_finds, counted_hits, find_evidence, searches_summary
+from benchmarks.published_tables.summary import (
+    best_finds,
+    counted_hits,
+    find_evidence,
+    model_evidence,
+    searches_summary,
+    study_alpha,
+)
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.energy.labels import energy_per_formula_unit
 from nanh2lib.errors import ComputationError, InputError
@@ -287,3 +294,32 @@ def test_what_the_page_says_of_the_kicks():
     alpha = read_rows(RESULTS / "kicks.json")["rows"]["alpha"]
     assert alpha["space_groups_after"]["0.05"] == 15  # C2/c
     assert -20 < alpha["energy_change_mev"] < -3
+
+
+def test_alpha_counts_as_found_by_a_model_that_was_not_shown_it(tmp_path):
+    columns = ("method", "held_out", "variant", "template", "matches_alpha", "energy_final", "evaluations", "screening")
+    rows = [
+        ("geometric", 0, "screened", "C2", 1, -18.0, 20, 8),  # taught
+        ("geometric", 1, "screened", "C2", 0, -17.9, 20, 8),
+        ("geometric", 1, "guide-x0", "C2", 1, -18.0, 20, 0),  # a model taken apart
+        ("geometric", 1, "screened", "P2_1/c", 0, -17.9, 20, 8),  # cannot hold alpha
+        ("random", 0, "default", "C2", 1, -17.999, 30, 0),
+        ("random", 0, "default", "Fddd", 1, -18.0, 30, 0),  # easy
+    ]
+    frame = pd.DataFrame(rows, columns=columns).assign(sample_id=[f"row-{k}" for k in range(len(rows))])
+    (tmp_path / "alpha.json").write_text('{"energy_ev_per_fu": -18.0}')
+    assert study_alpha(tmp_path) == {}
+    frame.to_csv(tmp_path / "relaxations.csv", index=False)
+    study = study_alpha(tmp_path)
+    assert {name: entry["taught"] for name, entry in study.items()} == {
+        "geometric, screened, C2": True, "geometric held out, screened, C2": False, "random, default, C2": False,
+    }  # fmt: skip
+    assert study["random, default, C2"]["first"]["energy_difference_mev"] == pytest.approx(1.0)
+    assert study["geometric, screened, C2"]["evaluations"] == 28
+    evidence = model_evidence(study)
+    assert (evidence["found"], evidence["relaxations"], evidence["hits"]) == (False, 1, 0)
+    frame.loc[1, "matches_alpha"] = 1
+    frame.to_csv(tmp_path / "relaxations.csv", index=False)
+    evidence = model_evidence(study_alpha(tmp_path))
+    assert (evidence["found"], evidence["hits"], evidence["id"]) == (True, 1, "row-1")
+    assert model_evidence({"random, default, C2": {"taught": False}}) is None

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks.search_efficiency.confirming import best_finds
 from benchmarks.search_efficiency.judged import RELAXATION_COLUMNS, RESULTS, SAMPLE_COLUMNS
 from benchmarks.search_efficiency.summary import BUDGETS, write_summary
 from benchmarks.search_efficiency.tables import append_row
@@ -26,21 +27,35 @@ from nanh2lib.report.efficiency import (
     validity_data,
     without_intervals,
 )
-from nanh2lib.report.efficiency_tables import ablation_frame, confirmed_frame, goal_frame, repeats_frame
+from nanh2lib.report.efficiency_tables import (
+    CHANGED,
+    ablation_frame,
+    alpha_frame,
+    confirmed_frame,
+    easy_frame,
+    goal_frame,
+    repeats_frame,
+    screened_frame,
+    taken_apart_frame,
+)
 
 ALPHA = -18.161
+MODEL_HELD = "geometric held out, screened"
 RANDOM, MODEL, HELD = "random (60 in 3 seeds)", "geometric, all parts (20 in 2 seeds)", "geometric, all parts, held out"
 
 
-def add(folder, number, meV, *, seeds, method="random", variant="default", held_out=False, energy=True):
-    name = f"{method}-{variant}-{held_out}-{number}"
+def add(
+    folder, number, meV, *, seeds, method="random", variant="default", held_out=False, energy=True,
+    template="P2_1/c", alpha=False,
+):  # fmt: skip
+    name = f"{method}-{variant}-{held_out}-{template}-{number}"
     low = ALPHA + meV / 1000
     row = {
-        "method": method, "variant": variant, "held_out": held_out, "seed": number % seeds, "template": "P2_1/c",
+        "method": method, "variant": variant, "held_out": held_out, "seed": number % seeds, "template": template,
         "hall_number": 81, "units": 8, "sample_id": name, "valid_before": False, "evaluations": 40 + number % 7,
         "screening": number % 3,
         "energy_start": low + 2.0, "energy_final": low if energy else None, "converged": energy,
-        "matches_alpha": False, "duplicate_of": None, "in_training": "no",
+        "matches_alpha": alpha, "duplicate_of": None, "in_training": "no",
     }  # fmt: skip
     append_row(folder / "relaxations.csv", RELAXATION_COLUMNS, row)
 
@@ -233,3 +248,77 @@ def test_confirmed_finds_are_told_with_both_judges():
     assert len(frame) == len(named) > 0
     assert (frame["finds"].astype(int) <= 30).all()
     assert frame["rank correlation"].astype(float).between(-1, 1).all()
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Alpha found on C2 by random search and by a model, on an easy template, and a model taken apart."""
+    folder = tmp_path_factory.mktemp("wide")
+    model = {"method": "geometric", "held_out": True, "seeds": 1}
+    for i in range(40):
+        add(folder, i, 0.0 if i < 2 else 50.0 + i, seeds=1, template="C2", alpha=i < 2)
+    for i in range(10):
+        add(folder, i, 0.0 if i < 5 else 90.0, **model, template="C2", variant="screened", alpha=i < 5)
+        add(folder, i, 0.0 if i < 9 else 90.0, seeds=1, template="Fddd", alpha=i < 9)
+        for variant in ("guide-none", "part-no-torus"):
+            add(folder, i, 40.0 + i, **model, template="C2", variant=variant)
+    add(folder, 0, 0.0, seeds=1, method="geometric", template="C2", variant="screened", alpha=True)
+    batch = dict.fromkeys(SAMPLE_COLUMNS, 0) | {"drawn": 10, "valid": 1, "valid_at_0.7": 3, "proposed": 10}
+    places = [
+        ("random", "default", False, "C2"), ("geometric", "screened", True, "C2"),
+        ("random", "default", False, "Fddd"), ("geometric", "guide-none", True, "C2"),
+        ("geometric", "part-no-torus", True, "C2"), ("geometric", "screened", False, "C2"),
+    ]  # fmt: skip
+    for method, variant, held_out, template in places:
+        told = {"method": method, "variant": variant, "held_out": held_out, "template": template}
+        append_row(folder / "samples.csv", SAMPLE_COLUMNS, batch | told)
+    write_json(folder / "variants.json", {})
+    write_json(folder / "alpha.json", {"energy_ev_per_fu": ALPHA})
+    write_summary(folder, resamples=50)
+    return read_study(folder)
+
+
+def test_easy_templates_and_models_taken_apart_stand_apart(wide):
+    assert wide.templates == ("C2",)
+    assert list(wide.methods("C2")) == ["random, default", "geometric, screened", "geometric held out, screened"]
+    easy = easy_frame(wide)
+    assert list(easy.index) == ["Fddd: random"]
+    assert easy.loc["Fddd: random", "ended in α"] == "9"
+    apart = taken_apart_frame(wide, "C2")
+    assert list(apart.index) == [CHANGED["part-no-torus"], CHANGED["guide-none"]]
+    row = apart.loc[CHANGED["guide-none"]]
+    assert list(row[["relaxations", "valid (%)", "at 0.7 of limits (%)", "within 50 meV"]]) == ["10", "10", "30", "10"]
+    assert (float(row["median before"]), float(row["lowest"])) == (2044.0, 40.0)
+    with pytest.raises(InputError, match="choose one of Fddd"):
+        wide.methods("C2", "easy")
+    assert best_finds(wide.relaxations.fillna({"duplicate_of": ""}))["variant"].isin(["default", "screened"]).all()
+    assert set(best_finds(wide.relaxations.fillna({"duplicate_of": ""}))["template"]) == {"C2"}
+
+
+def test_alpha_is_counted_as_often_as_it_is_found_by_those_who_were_not_shown_it(wide):
+    frame = alpha_frame(wide)
+    assert list(frame.index) == ["C2: random", "C2: geometric, screened, held out"]
+    assert list(frame["ended in α"]) == ["2", "5"]
+    random, model = (calls_of(wide.rows("C2", f"{name}")).sum() for name in ("random, default", MODEL_HELD))
+    assert frame.iloc[0]["evaluations for each"].startswith(f"{random / 2:.0f} (")
+    assert frame.iloc[1]["saving"].startswith(f"{(random / 2) / (model / 5):.1f} (")
+    assert wide.methods("C2")[MODEL_HELD]["hits"]["a"]["hits"] == 5
+
+
+def test_what_screening_would_have_saved_is_asked_of_rows_that_were_not_screened():
+    study = read_study()
+    frame = screened_frame(study)
+    asked = [
+        f"{template}: {counted_label(name, numbers)}"
+        for template in study.templates
+        for name, numbers in study.methods(template).items()
+        if numbers["screening"] == 0 and name != "random, default"
+    ]
+    assert list(frame.index) == asked != []
+
+
+def test_the_committed_model_is_taken_apart_by_known_names():
+    study = read_study()
+    for template in study.summary["taken_apart"]:
+        assert len(taken_apart_frame(study, template)) == len(study.methods(template, "taken_apart"))
+    assert len(easy_frame(study)) == sum(len(rows) for rows in study.summary["easy"].values())
