@@ -18,6 +18,7 @@ from nanh2lib.report.dataset import crystals_below
 from nanh2lib.report.dataset import heights as heights_in_dataset
 from nanh2lib.report.dft_relaxations import RELAXED_CONVERGENCE, dft_relaxation_table, dft_relaxations
 from nanh2lib.report.efficiency import read_study
+from nanh2lib.report.efficiency_tables import CHANGED, easy_frame, taken_apart_frame
 from nanh2lib.report.measurements import Measurements, measure, space_group_of
 from nanh2lib.report.published import published_structure, published_structures, reference_structure
 from nanh2lib.report.reference_energies import CONVERGENCE, above, convergence_summary, reference_energies
@@ -150,14 +151,78 @@ def test_goal_told_in_chapter_8():
         name: [templates[name][way]["hits"] for way in ("geometric held out, screened", "geometric, screened")]
         for name in ("P2_1/c", "P2_12_12_1")
     }
-    assert "on both templates a hit at level (a) costs less than a fifth, held out or not" in text
+    symbols = "P2{sub}`1`/c and P2{sub}`1`2{sub}`1`2{sub}`1`"
+    assert f"on {symbols} a hit at level (a) costs less than a fifth, held out or not" in text
     assert all(hits["a"]["saving"] > 5 for rows in screened.values() for hits in rows)
     assert "at level (a) their lower ends reach down to no saving at all" in text
     assert all(hits["a"]["saving_interval"][0] <= 1 for rows in screened.values() for hits in rows)
+    assert "On C2 it is not even by the estimate" in text
+    assert templates["C2"]["geometric held out, screened"]["hits"]["a"]["saving"] < 5
     assert "at level (c) on P2{sub}`1`2{sub}`1`2{sub}`1`, they end above 3" in text
     assert all(hits["c"]["saving_interval"][0] > 3 for hits in screened["P2_12_12_1"])
-    seeds = {tuple(rows["random, default"]["seeds"]) for rows in templates.values()}
-    assert seeds == {(0, 1, 2, 3, 4)}  # "(seeds 3 and 4)"
+    assert {tuple(templates[name]["random, default"]["seeds"]) for name in screened} == {(0, 1, 2, 3, 4)}
+    # "(seeds 3 and 4)"
+
+
+def test_finds_of_alpha_told_in_readme_and_what_holds():
+    rows = [read_study().methods("C2")[name] for name in ("geometric held out, screened", "random, default")]
+    assert {row["relaxations"] for row in rows} == {300}
+    finds, costs = ([row["alpha"][key] for row in rows] for key in ("found", "evaluations_per_hit"))
+    costs = [round(cost) for cost in costs]
+    assert numbers("in C2, eight units to place, by # of 300 relaxations of that model", README) == finds[:1]
+    assert numbers("and by # of 300 of random search: # energy calls for each find against #.", README) == [
+        finds[1],
+        *costs,
+    ]
+    assert numbers("ended in it in # of 300 relaxations, random search in # of 300: # energy calls") == [
+        *finds,
+        costs[0],
+    ]
+    assert numbers("energy calls for each find against #. With so few finds") == costs[1:]
+    assert rows[0]["alpha"]["saving_interval"] == [0.0, None]  # "open on both sides", "not settled"
+
+
+def test_a_model_taken_apart_told_in_chapter_8():
+    text, frame = notebook("08_beyond_the_paper"), taken_apart_frame(read_study(), "C2")
+    before, after, calls = (frame[name].astype(float) for name in ("median before", "median after", "evaluations each"))
+    plain, steered, physics = (CHANGED[name] for name in ("part-no-equivariance", "guide-x0-steered", "guide-physics"))
+    assert set(frame["relaxations"].drop("random search")) == {"50"}
+    assert numbers("start as high as random ones (a median of # meV against #)", text) == [
+        before[plain],
+        before["random search"],
+    ]
+    assert set(frame.loc[[plain, "random search"], "valid (%)"]) == {"0"}
+    graphs = [name for name in frame.index if name not in (plain, "random search")]
+    assert before[graphs].between(400, 600).all()  # "near 500 meV"
+    others = after.drop([steered, "random search"])
+    ends = numbers("Medians of all rows but one lie between # and # meV, random search's at #", text)
+    assert ends == [others.min(), others.max(), after["random search"]]
+    (told,) = numbers("each uncertain by some #.", text)
+    rows = read_study().rows("C2", "geometric held out, part-all-parts")["energy_final"]
+    spread = 1e3 * (rows.quantile(0.75) - rows.quantile(0.25)) / 1.349
+    assert abs(1.253 * spread / len(rows) ** 0.5 - told) < 4  # of the median of a normal sample
+    usual = calls[graphs].drop([physics, steered])
+    ways = numbers("(# to # calls for a relaxation, random search #)", text)
+    assert ways == [usual.min(), usual.max(), calls["random search"]]
+    assert 1.8 < calls[physics] / usual.median() < 2.3  # "doubles the bill"
+    assert numbers("# of its 50 crystals are different", text) == [float(frame.loc[steered, "different"])]
+    assert after[steered] == after.max()
+
+
+def test_the_easy_end_told_in_chapter_8():
+    text, frame = notebook("08_beyond_the_paper"), easy_frame(read_study())
+    assert set(frame["relaxations"]) == {"50"}
+    places = ("Fddd", "F2dd", "Fdd2")
+    random, model = (frame.loc[[f"{name}: {who}" for name in places]] for who in ("random", "geometric, held out"))
+    for part in (random, model):
+        every, most, never = part["ended in α"].astype(int)
+        assert (every, never) == (50, 0)
+        assert 38 <= most <= 43  # "four of five"
+        assert numbers("both methods fall into one funnel # meV higher", text) == [float(part["lowest"].iloc[2])]
+    different = [float(part["different"].iloc[2]) for part in (random, model)]
+    assert numbers("again and again (# and # different crystals in 50 relaxations)", text) == different
+    calls = [part["evaluations each"].astype(float).to_numpy() for part in (random, model)]
+    assert (calls[1] / calls[0] < 0.58).all()  # "half the calls or fewer"
 
 
 def test_what_the_supplements_guided_model_saves():

@@ -87,7 +87,7 @@ def execute(
         before = dict(zip(units, zip(batch.valid_before, batch.screening, strict=True), strict=True))
         missing = {identity: unit for identity, unit in chosen.items() if identity not in done}
         rows = _Rows(study, {**place, "hall_number": template.hall_number}, missing, before, known, earlier)
-        relax_many(missing, study.relaxation, executor, rows.write, progress=progress)
+        _relax_missing(rows, executor, progress)
         added += len(missing)
         total += len(chosen)
         empty = 0 if chosen else empty + 1
@@ -225,6 +225,17 @@ class _Rows:
         _keep(self.study, identity, unit, self.place, result)
         row = _row(identity, unit, self.place, result, self.before[identity], self.known, self.earlier)
         append_row(self.study.relaxations, RELAXATION_COLUMNS, row)
+
+
+def _relax_missing(rows: _Rows, executor: Executor | None, progress: bool) -> None:
+    """Relax crystals and write their rows; where a kill came between a crystal and its row, only the row."""
+    store = rows.study.run.store
+    kept = {name: store.get(name).relaxed_fixed for name in rows.units if name in store}
+    for identity, result in kept.items():
+        if result is not None:
+            rows.write(identity, (result,))
+    fresh = {name: unit for name, unit in rows.units.items() if kept.get(name) is None}
+    relax_many(fresh, rows.study.relaxation, executor, rows.write, progress=progress)
 
 
 def _keep(

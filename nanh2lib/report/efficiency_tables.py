@@ -149,10 +149,10 @@ def taken_apart_frame(study: EfficiencyStudy, template: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a variant; energies in meV per formula unit above alpha.
+        Random search, for comparison, and one row a variant; energies in meV per formula unit above alpha.
     """
     order = list(CHANGED)
-    lines = {}
+    lines = {"random search": _short_line(study, template, "random, default", "templates")}
     for name in sorted(study.methods(template, "taken_apart"), key=lambda n: order.index(n.split(", ", 1)[1])):
         lines[CHANGED[name.split(", ", 1)[1]]] = _short_line(study, template, name, "taken_apart")
     return pd.DataFrame.from_dict(lines, orient="index")

@@ -293,7 +293,7 @@ def study(tmp_path_factory):
     return Study.open(folder / "results", folder / "work", config, short)
 
 
-def test_a_real_run_goes_on_where_it_was(study):
+def test_a_real_run_goes_on_where_it_was(study, monkeypatch):
     config, template = load_config("smoke"), judged_template("C2")
     proposer, known = make_proposer("random", "default", None, config), known_crystals(study, None)
     assert known.alpha.energy_final == pytest.approx(ALPHA, abs=0.05)
@@ -324,6 +324,12 @@ def test_a_real_run_goes_on_where_it_was(study):
         )
         == "held_out"
     )
+    whole = study.relaxations.read_text().splitlines()
+    study.relaxations.write_text(whole[0] + "\n")  # a kill came between the crystal and its row
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.search_efficiency.runner.relax_many", lambda missing, *_, **__: missing and 1 / 0)
+        assert execute(study, proposer, "C2", template, count=1, **run) == 1
+    assert study.relaxations.read_text().splitlines() == whole
     other = make_proposer("random", "default", None, config, changes={"anything": 1})
     with pytest.raises(InputError, match="begun with other settings"):
         execute(study, other, "C2", template, count=1, **run)
