@@ -185,14 +185,17 @@ def test_finds_of_alpha_told_in_readme_and_what_holds():
 def test_a_model_taken_apart_told_in_chapter_8():
     text, frame = notebook("08_beyond_the_paper"), taken_apart_frame(read_study(), "C2")
     before, after, calls = (frame[name].astype(float) for name in ("median before", "median after", "evaluations each"))
-    plain, steered, physics = (CHANGED[name] for name in ("part-no-equivariance", "guide-x0-steered", "guide-physics"))
+    apart = ("part-no-equivariance", "part-unrelaxed-data", "guide-x0-steered", "guide-physics")
+    plain, unrelaxed, steered, physics = (CHANGED[name] for name in apart)
     assert set(frame["relaxations"].drop("random search")) == {"50"}
     assert numbers("start as high as random ones (a median of # meV against #)", text) == [
         before[plain],
         before["random search"],
     ]
     assert set(frame.loc[[plain, "random search"], "valid (%)"]) == {"0"}
-    graphs = [name for name in frame.index if name not in (plain, "random search")]
+    assert numbers("but starts as high too (# meV)", text) == [before[unrelaxed]]
+    assert float(frame.loc[unrelaxed, "at 0.7 of limits (%)"]) > 90  # "keeps units apart"
+    graphs = [name for name in frame.index if name not in (plain, unrelaxed, "random search")]
     assert before[graphs].between(400, 600).all()  # "near 500 meV"
     others = after.drop([steered, "random search"])
     ends = numbers("Medians of all rows but one lie between # and # meV, random search's at #", text)
