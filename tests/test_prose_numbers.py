@@ -208,6 +208,8 @@ def test_a_model_taken_apart_told_in_chapter_8():
     ways = numbers("(# to # calls for a relaxation, random search #)", text)
     assert ways == [usual.min(), usual.max(), calls["random search"]]
     assert 1.8 < calls[physics] / usual.median() < 2.3  # "doubles the bill"
+    pushed, as_drawn = (frame.loc[CHANGED[name]] for name in ("guide-x0-corrected", "guide-x0"))
+    assert (pushed["valid (%)"], pushed["evaluations each"]) == ("100", as_drawn["evaluations each"])
     assert numbers("# of its 50 crystals are different", text) == [float(frame.loc[steered, "different"])]
     assert after[steered] == after.max()
 

@@ -109,6 +109,7 @@ CHANGED = {
     "part-noised-guide": "guide that is told the noise (noised)",
     "guide-x0": "guide at the denoised estimate (x0)",
     "guide-physics": "CHGNet's own gradient (physics)",
+    "guide-x0-corrected": "guide x0, push-apart in the last steps",
     "guide-x0-steered": "guide x0, population resampled",
 }
 """What pages call the rows of a model taken apart, in their order."""

@@ -281,7 +281,7 @@ def test_judged_templates_are_general_in_the_alpha_cell():
     units = {name: judged_template(name).n_units for name in JUDGED}
     assert units == {"P2_1": 16, "P2_12_12_1": 8, "P-1": 16, "C2": 8, "P2_1/c": 8}
     with pytest.raises(InputError, match="choose one of"):
-        judged_template("Fddd")
+        judged_template("Pnma")
 
 
 @pytest.fixture(scope="module")
