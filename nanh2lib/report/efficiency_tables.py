@@ -179,9 +179,9 @@ def _short_line(study: EfficiencyStudy, template: str, name: str, section: str) 
         "relaxations": str(numbers["relaxations"]),
         "valid (%)": f"{samples['valid_percent']:.0f}",
         "at 0.7 of limits (%)": f"{samples['valid_percent_at_0.7']:.0f}",
-        "median before": f"{start:.0f}",
-        "median after": f"{numbers['median_mev_above_alpha']:.0f}",
-        "lowest": f"{numbers['lowest_mev_above_alpha']:.0f}",
+        "median before": _whole(start),
+        "median after": _whole(numbers["median_mev_above_alpha"]),
+        "lowest": _whole(numbers["lowest_mev_above_alpha"]),
         "different": str(numbers["different"]),
         "within 50 meV": str(numbers["hits"]["c"]["hits"]),
         "ended in α": str(numbers["alpha_found"]),
@@ -207,6 +207,11 @@ def screened_frame(study: EfficiencyStudy) -> pd.DataFrame:
             cells |= {f"saving ({level})": words(saving_of(hits[level]), 1) for level in LEVELS}
             lines[f"{template}: {counted_label(name, numbers)}"] = cells
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def _whole(value: float) -> str:
+    """Rounded to a whole number; a tiny negative one is 0, not -0."""
+    return str(round(value))
 
 
 def confirmed_frame(study: EfficiencyStudy) -> pd.DataFrame:

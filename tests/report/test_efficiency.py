@@ -322,3 +322,4 @@ def test_the_committed_model_is_taken_apart_by_known_names():
     for template in study.summary["taken_apart"]:
         assert len(taken_apart_frame(study, template)) == 1 + len(study.methods(template, "taken_apart"))
     assert len(easy_frame(study)) == sum(len(rows) for rows in study.summary["easy"].values())
+    assert not (easy_frame(study) == "-0").any(axis=None)
