@@ -183,7 +183,7 @@ def _short_line(study: EfficiencyStudy, template: str, name: str, section: str) 
         "median after": _whole(numbers["median_mev_above_alpha"]),
         "lowest": _whole(numbers["lowest_mev_above_alpha"]),
         "different": str(numbers["different"]),
-        "within 50 meV": str(numbers["hits"]["c"]["hits"]),
+        "hits (c)": str(numbers["hits"]["c"]["hits"]),
         "ended in α": str(numbers["alpha_found"]),
         "evaluations each": f"{numbers['evaluations'] / numbers['relaxations']:.0f}",
     }

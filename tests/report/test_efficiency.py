@@ -287,7 +287,7 @@ def test_easy_templates_and_models_taken_apart_stand_apart(wide):
     apart = taken_apart_frame(wide, "C2")
     assert list(apart.index) == ["random search", CHANGED["part-no-torus"], CHANGED["guide-none"]]
     row = apart.loc[CHANGED["guide-none"]]
-    assert list(row[["relaxations", "valid (%)", "at 0.7 of limits (%)", "within 50 meV"]]) == ["10", "10", "30", "10"]
+    assert list(row[["relaxations", "valid (%)", "at 0.7 of limits (%)", "hits (c)"]]) == ["10", "10", "30", "10"]
     assert (float(row["median before"]), float(row["lowest"])) == (2044.0, 40.0)
     with pytest.raises(InputError, match="choose one of Fddd"):
         wide.methods("C2", "easy")
