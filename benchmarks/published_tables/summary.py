@@ -14,6 +14,7 @@ from benchmarks.published_tables.relaxations import COMMAND
 from benchmarks.published_tables.searching import read_searches
 from benchmarks.published_tables.settings import BETTER, POTENTIALS, read_rows
 from benchmarks.search_efficiency.judged import HOLDS_ALPHA, is_short
+from benchmarks.search_efficiency.summary import method_name
 from nanh2lib.config import DatasetSettings
 from nanh2lib.crystal.rigid_unit import SODIUM_AMIDE
 from nanh2lib.crystal.space_group import SpaceGroup
@@ -25,11 +26,10 @@ from nanh2lib.records import Candidate, RelaxationResult
 from nanh2lib.relaxation import relax
 from nanh2lib.relaxation.quality import symmetry_of
 from nanh2lib.report.dataset import entries_that_are
+from nanh2lib.report.efficiency_tables import UNTAUGHT
 from nanh2lib.report.published import reference_structure
 from nanh2lib.store.dataset import load_dataset, read_manifest
 
-UNTAUGHT = ("random", "pyxtal")
-"""Methods of the search-efficiency study that learn nothing, or only a potential of held-out crystals."""
 METHODS = {"search": "random_search", "model": "model"}
 """How the methods of the searches begin whose finds count as found by a search, or by a model."""
 
@@ -270,7 +270,7 @@ def study_alpha(folder: Path) -> dict[str, Any]:
     for (method, held_out, variant, template), mine in rows.groupby(["method", "held_out", "variant", "template"]):
         if is_short(template, variant) or template not in HOLDS_ALPHA:
             continue
-        name = f"{method}{' held out' if held_out else ''}, {variant}, {template}"
+        name = f"{method_name(method, variant, held_out)}, {template}"
         result[name] = {
             "relaxations": len(mine),
             "evaluations": int((mine["evaluations"] + mine["screening"]).sum()),

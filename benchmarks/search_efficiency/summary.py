@@ -201,7 +201,8 @@ def method_summary(
     return result
 
 
-def _name(method: str, variant: str, held_out: bool) -> str:
+def method_name(method: str, variant: str, held_out: bool) -> str:
+    """Key of a method and variant in the summary."""
     return f"{method}{' held out' if held_out else ''}, {variant}"
 
 
@@ -233,12 +234,12 @@ def summarize(folder: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
             drawn = samples[(samples["template"] == template) & (samples[GROUP] == list(key)).all(axis=1)]
             found = method_summary(mine, drawn, random, str(template), alpha, resamples)
             section = sections[_section(str(template), str(variant))]
-            section.setdefault(str(template), {})[_name(method, variant, bool(held_out))] = found
+            section.setdefault(str(template), {})[method_name(method, variant, bool(held_out))] = found
     templates = sections["templates"]
     confirmation = read_confirmation(folder, rows)
     if confirmation is not None:
         for (template, method, variant, held_out), numbers in confirmation.numbers(LEVELS):
-            name = _name(method, variant, bool(held_out))
+            name = method_name(method, variant, bool(held_out))
             if name in templates.get(template, {}):
                 templates[template][name]["confirmed"] = {"potential": POTENTIAL, **numbers}
     return {

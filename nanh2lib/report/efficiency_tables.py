@@ -94,6 +94,7 @@ def goal_frame(study: EfficiencyStudy, names: Sequence[str], *, goal: float = 5.
 
 
 UNTAUGHT = ("random", "pyxtal")
+"""How the names of methods begin that learn nothing, or only a potential of held-out crystals."""
 CHANGED = {
     "part-all-parts": "all parts",
     "part-no-torus": "positions without periodicity",
